@@ -1,0 +1,2 @@
+//! Flotilla: a clustered Socket.IO server. One binary, started three times, is a cluster.
+
