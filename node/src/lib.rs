@@ -1,2 +1,5 @@
 //! Flotilla: a clustered Socket.IO server. One binary, started three times, is a cluster.
 
+pub mod metrics;
+pub mod net;
+pub mod random;

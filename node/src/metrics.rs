@@ -1,0 +1,447 @@
+//! Every metric: name, unit, help text.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use ::metrics::Unit;
+
+/// A counter for the hot path: increments go to one of several cache lines, so that threads do
+/// not contend; a scrape adds them up.
+pub struct Counter {
+    cells: [Cell; CELLS],
+}
+
+#[repr(align(64))]
+struct Cell(AtomicU64);
+
+const CELLS: usize = 8;
+
+thread_local! {
+    static CELL: usize = {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) as usize % CELLS
+    };
+}
+
+impl Counter {
+    pub const fn new() -> Self {
+        Self { cells: [const { Cell(AtomicU64::new(0)) }; CELLS] }
+    }
+
+    pub fn add(&self, count: u64) {
+        CELL.with(|cell| self.cells[*cell].0.fetch_add(count, Ordering::Relaxed));
+    }
+
+    pub fn total(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Packets encoded into frames: one for each packet and node, whatever the number of recipients.
+pub static ENCODES: Counter = Counter::new();
+
+/// Packets queued to a client.
+pub static DELIVERIES: Counter = Counter::new();
+
+/// Engine.IO packets from clients.
+pub static PACKETS_RECEIVED: Counter = Counter::new();
+
+/// Packets written to clients.
+pub static PACKETS_SENT: Counter = Counter::new();
+
+/// Bytes from clients: WebSocket frames and bodies of POST requests.
+pub static RECEIVED_BYTES: Counter = Counter::new();
+
+/// Bytes written to clients: WebSocket frames and answers to polls.
+pub static SENT_BYTES: Counter = Counter::new();
+
+/// From a packet's encoding until it has been written to a client.
+pub static DELIVERY_DELAY: Delays = Delays::new();
+
+/// What clients did wrong.
+pub static PROTOCOL_ERRORS: ProtocolErrors = ProtocolErrors::new();
+
+/// A histogram of durations for the hot path.
+pub struct Delays {
+    buckets: [Counter; Self::BOUNDS_SECONDS.len() + 1],
+    sum_micros: Counter,
+}
+
+impl Delays {
+    /// The upper bounds of all buckets but the last, which has none.
+    pub const BOUNDS_SECONDS: [f64; 12] =
+        [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0, 10.0];
+    const BOUNDS: [Duration; Self::BOUNDS_SECONDS.len()] = [
+        Duration::from_micros(100),
+        Duration::from_micros(250),
+        Duration::from_micros(500),
+        Duration::from_millis(1),
+        Duration::from_micros(2_500),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_secs(1),
+        Duration::from_secs(10),
+    ];
+
+    pub const fn new() -> Self {
+        Self {
+            buckets: [const { Counter::new() }; Self::BOUNDS_SECONDS.len() + 1],
+            sum_micros: Counter::new(),
+        }
+    }
+
+    /// Counts all delays of one write, touching each bucket once.
+    pub fn record_all(&self, delays: impl Iterator<Item = Duration>) {
+        let mut counts = [0; Self::BOUNDS_SECONDS.len() + 1];
+        let mut sum_micros = 0;
+        for delay in delays {
+            counts[Self::BOUNDS.partition_point(|bound| *bound < delay)] += 1;
+            sum_micros += delay.as_micros() as u64;
+        }
+        for (bucket, count) in self.buckets.iter().zip(counts) {
+            if count > 0 {
+                bucket.add(count);
+            }
+        }
+        self.sum_micros.add(sum_micros);
+    }
+
+    /// How many delays each bucket holds (not those of the buckets below it).
+    pub fn totals(&self) -> [u64; Self::BOUNDS_SECONDS.len() + 1] {
+        std::array::from_fn(|bucket| self.buckets[bucket].total())
+    }
+
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_micros.total() as f64 / 1e6
+    }
+}
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Counts of what clients did wrong in Engine.IO, by kind.
+pub struct ProtocolErrors {
+    /// A request that got one of the protocol's error codes.
+    pub request: Counter,
+    /// A second GET or POST beside an open one.
+    pub overlap: Counter,
+    /// A body or message beyond the limit.
+    pub too_long: Counter,
+    /// Text or bytes that are no Engine.IO packet.
+    pub packet: Counter,
+    /// Bytes that are no WebSocket frame.
+    pub frame: Counter,
+    /// A request that came in too slowly.
+    pub slow_request: Counter,
+}
+
+impl ProtocolErrors {
+    pub const fn new() -> Self {
+        Self {
+            request: Counter::new(),
+            overlap: Counter::new(),
+            too_long: Counter::new(),
+            packet: Counter::new(),
+            frame: Counter::new(),
+            slow_request: Counter::new(),
+        }
+    }
+
+    /// Each kind as the label `kind` names it.
+    pub fn by_kind(&self) -> [(&'static str, &Counter); 6] {
+        [
+            ("request", &self.request),
+            ("overlap", &self.overlap),
+            ("too_long", &self.too_long),
+            ("packet", &self.packet),
+            ("frame", &self.frame),
+            ("slow_request", &self.slow_request),
+        ]
+    }
+}
+
+impl Default for ProtocolErrors {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Packets that were not delivered because the client could not take a volatile packet at once.
+pub static DROPS_VOLATILE: Counter = Counter::new();
+
+/// Packets thrown away with the outbox of a client that read too slowly.
+pub static DROPS_SLOW_CONSUMER: Counter = Counter::new();
+
+/// Messages to peers that were refused: a queue was full, or the peer unknown or out of reach.
+pub static PEER_MESSAGES_REFUSED: Counter = Counter::new();
+
+/// Messages from peers that the full queue of a namespace did not take.
+pub static DROPS_INBOUND_FULL: Counter = Counter::new();
+
+/// Events that did not fit their handler.
+pub static EVENTS_REFUSED: Counter = Counter::new();
+
+/// Messages written to the streams to peers.
+pub static PEER_MESSAGES_SENT: Counter = Counter::new();
+
+/// Messages read from the streams of peers.
+pub static PEER_MESSAGES_RECEIVED: Counter = Counter::new();
+
+/// Bytes written to the streams to peers.
+pub static PEER_SENT_BYTES: Counter = Counter::new();
+
+/// Changes refused: for want of a quorum, or because too much was waiting.
+pub static PROPOSALS_REFUSED: Counter = Counter::new();
+
+/// Times that this node saw another leader than before.
+pub static LEADER_CHANGES: Counter = Counter::new();
+
+/// From the encoding of a batch of changes until it is known to be agreed.
+pub static PROPOSAL_DURATION: Delays = Delays::new();
+
+/// What clients did wrong in Socket.IO. Such a client is disconnected, so a lock is cheap enough.
+static SOCKETIO_ERRORS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+/// Counts a client's breach of the Socket.IO protocol. The kinds are a closed set.
+pub fn protocol_error(kind: &'static str) {
+    *lock_errors().entry(kind).or_default() += 1;
+}
+
+fn lock_errors() -> MutexGuard<'static, BTreeMap<&'static str, u64>> {
+    SOCKETIO_ERRORS.lock().expect("nothing panics while it counts")
+}
+
+/// A metric as a scrape shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample<T> {
+    pub name: &'static str,
+    pub unit: Unit,
+    pub help: &'static str,
+    pub label: Option<(&'static str, String)>,
+    pub value: T,
+}
+
+/// Every counter of the hot path, added up now.
+pub fn counters() -> Vec<Sample<u64>> {
+    let plain = |name, unit, help, counter: &Counter| Sample {
+        name,
+        unit,
+        help,
+        label: None,
+        value: counter.total(),
+    };
+    let mut samples = vec![
+        plain(
+            "flotilla_packets_received_total",
+            Unit::Count,
+            "Engine.IO packets from clients.",
+            &PACKETS_RECEIVED,
+        ),
+        plain(
+            "flotilla_packets_sent_total",
+            Unit::Count,
+            "Packets written to clients.",
+            &PACKETS_SENT,
+        ),
+        plain("flotilla_received_bytes_total", Unit::Bytes, "Bytes from clients.", &RECEIVED_BYTES),
+        plain("flotilla_sent_bytes_total", Unit::Bytes, "Bytes written to clients.", &SENT_BYTES),
+        plain(
+            "flotilla_encodes_total",
+            Unit::Count,
+            "Packets encoded into frames: one for each packet, whatever the number of recipients.",
+            &ENCODES,
+        ),
+        plain("flotilla_deliveries_total", Unit::Count, "Packets queued to clients.", &DELIVERIES),
+        plain(
+            "flotilla_events_refused_total",
+            Unit::Count,
+            "Events that did not fit their handler.",
+            &EVENTS_REFUSED,
+        ),
+        plain(
+            "flotilla_raft_changes_refused_total",
+            Unit::Count,
+            "Changes refused: for want of a quorum, or because too much was waiting.",
+            &PROPOSALS_REFUSED,
+        ),
+        plain(
+            "flotilla_raft_leader_changes_total",
+            Unit::Count,
+            "Times that this node saw another leader than before.",
+            &LEADER_CHANGES,
+        ),
+        plain(
+            "flotilla_peer_messages_sent_total",
+            Unit::Count,
+            "Messages written to the streams to peers.",
+            &PEER_MESSAGES_SENT,
+        ),
+        plain(
+            "flotilla_peer_messages_received_total",
+            Unit::Count,
+            "Messages read from the streams of peers.",
+            &PEER_MESSAGES_RECEIVED,
+        ),
+        plain(
+            "flotilla_peer_sent_bytes_total",
+            Unit::Bytes,
+            "Bytes written to the streams to peers.",
+            &PEER_SENT_BYTES,
+        ),
+    ];
+    samples.extend(drops());
+    samples.extend(protocol_errors());
+    samples
+}
+
+fn drops() -> impl Iterator<Item = Sample<u64>> {
+    [
+        ("volatile", &DROPS_VOLATILE),
+        ("slow_consumer", &DROPS_SLOW_CONSUMER),
+        ("peer_refused", &PEER_MESSAGES_REFUSED),
+        ("inbound_full", &DROPS_INBOUND_FULL),
+    ]
+    .into_iter()
+    .map(|(reason, counter)| Sample {
+        name: "flotilla_drops_total",
+        unit: Unit::Count,
+        help: "Packets and messages that were dropped.",
+        label: Some(("reason", reason.to_owned())),
+        value: counter.total(),
+    })
+}
+
+fn protocol_errors() -> impl Iterator<Item = Sample<u64>> {
+    let engine = PROTOCOL_ERRORS.by_kind().map(|(kind, counter)| (kind, counter.total()));
+    let socketio: Vec<(&str, u64)> =
+        lock_errors().iter().map(|(kind, count)| (*kind, *count)).collect();
+    engine.into_iter().chain(socketio).map(|(kind, value)| Sample {
+        name: "flotilla_protocol_errors_total",
+        unit: Unit::Count,
+        help: "What clients did wrong in Engine.IO and Socket.IO.",
+        label: Some(("kind", kind.replace(' ', "_"))),
+        value,
+    })
+}
+
+/// Every histogram: name, help, and the delays themselves, in seconds.
+pub fn histograms() -> [(&'static str, &'static str, &'static Delays); 2] {
+    [
+        (
+            "flotilla_delivery_delay_seconds",
+            "From a packet's encoding until it has been written to a client.",
+            &DELIVERY_DELAY,
+        ),
+        (
+            "flotilla_raft_proposal_duration_seconds",
+            "From the encoding of a batch of changes until it is known to be agreed.",
+            &PROPOSAL_DURATION,
+        ),
+    ]
+}
+
+/// What only the running node knows; it is asked at each scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    pub connections: u64,
+    pub sockets: u64,
+    pub rooms: u64,
+    pub sessions: u64,
+    pub raft_term: u64,
+    pub raft_is_leader: bool,
+    pub raft_commit_index: u64,
+    pub raft_applied_index: u64,
+    pub peers_up: u64,
+    pub peer_queue_bytes: u64,
+}
+
+impl Gauges {
+    pub fn samples(&self) -> [Sample<u64>; 10] {
+        let gauge = |name, unit, help, value| Sample { name, unit, help, label: None, value };
+        let count = |name, help, value| gauge(name, Unit::Count, help, value);
+        [
+            count("flotilla_connections", "Connections of this node.", self.connections),
+            count("flotilla_sockets", "Sockets of this node, in all namespaces.", self.sockets),
+            count("flotilla_rooms", "Rooms with members, on whatever node.", self.rooms),
+            count("flotilla_sessions", "Sessions that were written, of all nodes.", self.sessions),
+            count("flotilla_raft_term", "Raft's term.", self.raft_term),
+            count(
+                "flotilla_raft_is_leader",
+                "1 on the leader, 0 elsewhere.",
+                u64::from(self.raft_is_leader),
+            ),
+            count(
+                "flotilla_raft_commit_index",
+                "The last log index known to be committed.",
+                self.raft_commit_index,
+            ),
+            count(
+                "flotilla_raft_applied_index",
+                "The last log index that was applied.",
+                self.raft_applied_index,
+            ),
+            count("flotilla_peers_up", "Peers with an open stream.", self.peers_up),
+            gauge(
+                "flotilla_peer_queue_bytes",
+                Unit::Bytes,
+                "What waits to be written to peers.",
+                self.peer_queue_bytes,
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+        let delays = Delays::new();
+        let micros = [0, 100, 101, 1_000, 60_000_000];
+        delays.record_all(micros.into_iter().map(Duration::from_micros));
+        assert_eq!(delays.totals(), [2, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert!((delays.sum_seconds() - 60.001201).abs() < 1e-9);
+        for (seconds, bound) in Delays::BOUNDS_SECONDS.iter().zip(Delays::BOUNDS) {
+            assert!((seconds - bound.as_secs_f64()).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for sample in counters() {
+            assert!(sample.name.ends_with("_total"), "{}", sample.name);
+            let in_bytes = sample.name.contains("_bytes");
+            assert_eq!(in_bytes, sample.unit == Unit::Bytes, "{}", sample.name);
+        }
+        for sample in Gauges::default().samples() {
+            assert!(!sample.name.ends_with("_total"), "{}", sample.name);
+        }
+        for (name, _, _) in histograms() {
+            assert!(name.ends_with("_seconds"), "{name}");
+        }
+    }
+
+    #[test]
+    fn protocol_errors_are_counted_by_kind() {
+        protocol_error("illegal test");
+        protocol_error("illegal test");
+        let kind = Some(("kind", "illegal_test".to_owned()));
+        let sample = counters().into_iter().find(|sample| sample.label == kind).unwrap();
+        assert_eq!((sample.name, sample.value), ("flotilla_protocol_errors_total", 2));
+    }
+}

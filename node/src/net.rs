@@ -1,0 +1,207 @@
+//! The streams that gRPC between nodes runs on: TCP, or whatever a test puts in its place.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::service::Routes;
+use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// Something that bytes go in and out of.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A byte stream between two nodes.
+pub struct BoxedIo(Box<dyn Io>);
+
+impl BoxedIo {
+    pub fn new(io: impl Io + 'static) -> Self {
+        Self(Box::new(io))
+    }
+}
+
+impl fmt::Debug for BoxedIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxedIo")
+    }
+}
+
+impl AsyncRead for BoxedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(context, buf)
+    }
+}
+
+impl AsyncWrite for BoxedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(context, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write_vectored(context, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}
+
+impl Connected for BoxedIo {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+type Dial = dyn Fn(Uri) -> BoxFuture<'static, io::Result<BoxedIo>> + Send + Sync;
+
+/// Opens streams to other nodes.
+#[derive(Clone)]
+pub struct Dialer(Arc<Dial>);
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dialer")
+    }
+}
+
+impl Dialer {
+    /// A dialer of a test's own: a simulated network, or faults on the real one.
+    pub fn new<F, Fut>(dial: F) -> Self
+    where
+        F: Fn(Uri) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<BoxedIo>> + Send + 'static,
+    {
+        Self(Arc::new(move |uri| Box::pin(dial(uri))))
+    }
+
+    /// TCP without Nagle's delay: with it, raft is thirty times slower.
+    pub fn tcp() -> Self {
+        Self::new(|uri| async move {
+            let authority = uri
+                .authority()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address"))?;
+            let stream = TcpStream::connect(authority.as_str()).await?;
+            stream.set_nodelay(true)?;
+            Ok(BoxedIo::new(stream))
+        })
+    }
+
+    /// A channel to `host:port` that connects when it is first used, and again when it breaks.
+    ///
+    /// A peer that stops answering is noticed by HTTP/2 pings within about a second.
+    pub fn channel(&self, address: &str) -> Result<Channel, InvalidAddress> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| InvalidAddress { address: address.to_owned() })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
+        let dial = self.0.clone();
+        let connector = tower::service_fn(move |uri| {
+            let stream = dial(uri);
+            async move { stream.await.map(TokioIo::new) }
+        });
+        Ok(endpoint.connect_with_connector_lazy(connector))
+    }
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// HTTP/2's default of 64 KiB would have a stream wait for an acknowledgement twice a large entry.
+const WINDOW: u32 = 4 << 20;
+
+/// A node's address is not `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address:?} is not host:port")]
+pub struct InvalidAddress {
+    pub address: String,
+}
+
+/// Streams from other nodes.
+pub type Incoming = BoxStream<'static, io::Result<BoxedIo>>;
+
+/// The TCP connections that `listener` accepts, without Nagle's delay.
+///
+/// A connection that fails before it is accepted (or a lack of file descriptors) must not end the
+/// server, so errors are waited out, not passed on.
+pub fn tcp_incoming(listener: TcpListener) -> Incoming {
+    Box::pin(futures_util::stream::unfold(listener, |listener| async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if stream.set_nodelay(true).is_ok() {
+                        return Some((Ok(BoxedIo::new(stream)), listener));
+                    }
+                    tracing::debug!(%peer, "a node's connection broke at once");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a node's connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }))
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Binds the port of the gRPC services.
+pub async fn bind(address: &str) -> io::Result<(SocketAddr, TcpListener)> {
+    let listener = TcpListener::bind(address).await?;
+    Ok((listener.local_addr()?, listener))
+}
+
+/// Serves gRPC until `shutdown` resolves; streams that are still open then are cut.
+pub async fn serve(
+    incoming: impl Stream<Item = io::Result<BoxedIo>> + Send + 'static,
+    routes: Routes,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), tonic::transport::Error> {
+    let server = Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming(incoming);
+    tokio::select! {
+        served = server => served,
+        () = shutdown => Ok(()),
+    }
+}
