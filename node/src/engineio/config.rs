@@ -1,0 +1,160 @@
+//! The settings of Engine.IO: their defaults, and what values they may have.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::engineio::TransportKind;
+
+/// The section `[engine]`. Defaults are the official server's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineConfig {
+    /// Where the endpoint lives; requests to anything below it are Engine.IO's.
+    pub path: String,
+    /// How long after a pong the next ping is sent.
+    #[serde(with = "humantime_serde")]
+    pub ping_interval: Duration,
+    /// How long a client may take to answer a ping.
+    #[serde(with = "humantime_serde")]
+    pub ping_timeout: Duration,
+    /// How long a client may take to finish an upgrade that it started.
+    #[serde(with = "humantime_serde")]
+    pub upgrade_timeout: Duration,
+    /// The longest body of a POST, and the longest WebSocket message.
+    pub max_payload_bytes: usize,
+    pub transports: Vec<TransportKind>,
+    /// Whether a polling client may go on by WebSocket.
+    pub allow_upgrades: bool,
+    /// Web pages of which origins may connect by polling: `"*"`, or a list. Empty: no CORS headers.
+    #[serde(deserialize_with = "one_or_many")]
+    pub cors_origins: Vec<String>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io".to_owned(),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
+            max_payload_bytes: 1_000_000,
+            transports: vec![TransportKind::Polling, TransportKind::WebSocket],
+            allow_upgrades: true,
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+/// A setting whose value cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct InvalidSetting {
+    /// Within the section, such as `ping_interval`.
+    pub key: &'static str,
+    pub reason: &'static str,
+}
+
+impl EngineConfig {
+    pub fn check(&self) -> Result<(), InvalidSetting> {
+        let require = |holds: bool, key, reason| {
+            if holds { Ok(()) } else { Err(InvalidSetting { key, reason }) }
+        };
+        require(self.path.starts_with('/'), "path", "must start with a slash")?;
+        require(self.path.len() > 1, "path", "must not be the root, where pages live")?;
+        require(!self.path.contains(['?', '#']), "path", "must be a path, without query")?;
+        require(!self.ping_interval.is_zero(), "ping_interval", "must be more than zero")?;
+        require(!self.ping_timeout.is_zero(), "ping_timeout", "must be more than zero")?;
+        require(!self.upgrade_timeout.is_zero(), "upgrade_timeout", "must be more than zero")?;
+        // Each interval travels in milliseconds; a day is far beyond any proxy's patience.
+        let day = Duration::from_secs(24 * 60 * 60);
+        require(self.ping_interval <= day, "ping_interval", "must not exceed a day")?;
+        require(self.ping_timeout <= day, "ping_timeout", "must not exceed a day")?;
+        require(self.upgrade_timeout <= day, "upgrade_timeout", "must not exceed a day")?;
+        require(self.max_payload_bytes >= 1024, "max_payload_bytes", "must be at least 1024")?;
+        require(!self.transports.is_empty(), "transports", "must name at least one transport")
+    }
+
+    pub fn allows(&self, transport: TransportKind) -> bool {
+        self.transports.contains(&transport)
+    }
+
+    /// What the handshake offers a client that came by `transport`.
+    pub fn upgrades(&self, transport: TransportKind) -> &'static [TransportKind] {
+        let can_upgrade = self.allow_upgrades && self.allows(TransportKind::WebSocket);
+        match transport {
+            TransportKind::Polling if can_upgrade => &[TransportKind::WebSocket],
+            TransportKind::Polling | TransportKind::WebSocket => &[],
+        }
+    }
+}
+
+/// A list, or one string of which commas part the entries, as an environment variable has it.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "\"*\" or a list of origins")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::Many(origins) => origins,
+        OneOrMany::One(origins) => {
+            let origins = origins.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+            origins.map(str::to_owned).collect()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<EngineConfig, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn defaults_are_valid_and_the_official_ones() {
+        let config = parse("{}").unwrap();
+        assert_eq!(config, EngineConfig::default());
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.upgrades(TransportKind::Polling), [TransportKind::WebSocket]);
+        assert_eq!(config.upgrades(TransportKind::WebSocket), []);
+    }
+
+    #[test]
+    fn unknown_keys_and_transports_are_refused_by_name() {
+        let error = parse(r#"{"ping_intervall":"1s"}"#).unwrap_err().to_string();
+        assert!(error.contains("ping_intervall"), "{error}");
+        let error = parse(r#"{"transports":["carrier pigeon"]}"#).unwrap_err().to_string();
+        assert!(error.contains("carrier pigeon"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_by_name() {
+        let refused = |json: &str| parse(json).unwrap().check().unwrap_err().key;
+        assert_eq!(refused(r#"{"path":"socket.io"}"#), "path");
+        assert_eq!(refused(r#"{"path":"/"}"#), "path");
+        assert_eq!(refused(r#"{"ping_interval":"0s"}"#), "ping_interval");
+        assert_eq!(refused(r#"{"ping_timeout":"2days"}"#), "ping_timeout");
+        assert_eq!(refused(r#"{"max_payload_bytes":10}"#), "max_payload_bytes");
+        assert_eq!(refused(r#"{"transports":[]}"#), "transports");
+    }
+
+    #[test]
+    fn origins_are_a_star_or_a_list() {
+        assert_eq!(parse(r#"{"cors_origins":"*"}"#).unwrap().cors_origins, ["*"]);
+        assert_eq!(parse(r#"{"cors_origins":"a, b"}"#).unwrap().cors_origins, ["a", "b"]);
+        assert_eq!(parse(r#"{"cors_origins":["a","b"]}"#).unwrap().cors_origins, ["a", "b"]);
+        assert!(parse(r#"{"cors_origins":7}"#).is_err());
+    }
+
+    #[test]
+    fn upgrades_are_not_offered_when_switched_off() {
+        let off = parse(r#"{"allow_upgrades":false}"#).unwrap();
+        assert_eq!(off.upgrades(TransportKind::Polling), []);
+        let polling_only = parse(r#"{"transports":["polling"]}"#).unwrap();
+        assert_eq!(polling_only.upgrades(TransportKind::Polling), []);
+    }
+}

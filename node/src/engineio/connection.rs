@@ -1,0 +1,278 @@
+//! One connection's heartbeat, transports, upgrade and close.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engineio::{CloseReason, EngineConfig, Message, Packet, ParseError, TransportKind};
+
+#[cfg(test)]
+mod tests;
+
+/// One Engine.IO connection, from handshake to close.
+///
+/// After each call that takes `&mut self`, drain [`poll_output`](Self::poll_output); then wait for
+/// input, at most until [`deadline`](Self::deadline). What the layer above sends does not pass
+/// through here: it needs no decision.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    transport: Transport,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    upgrade_timeout: Duration,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle { ping_at: Instant },
+    AwaitingPong { pong_by: Instant, is_extended: bool },
+    Closed,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Polling(Polling),
+    WebSocket,
+}
+
+#[derive(Debug, Default)]
+struct Polling {
+    /// A GET waits for packets.
+    has_poll: bool,
+    /// A POST is on its way in.
+    has_post: bool,
+    upgrade: Option<Upgrade>,
+}
+
+/// A WebSocket that wants to take over from polling.
+#[derive(Debug)]
+struct Upgrade {
+    finish_by: Instant,
+    /// Set once the client has probed: the open poll is to end, so that the client can go over.
+    noop_at: Option<Instant>,
+}
+
+/// While a client upgrades, how often its open poll is ended; as the official server does.
+const NOOP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is to be done, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// For the layer above.
+    Message(Message),
+    /// For the client, by the present transport. A noop answers the open poll.
+    Send(Packet),
+    /// For the client, by the WebSocket that probes.
+    SendProbe(Packet),
+    /// The WebSocket that probed is the transport from now on.
+    Upgrade,
+    /// The WebSocket that probes is no longer wanted.
+    CloseProbe,
+    /// The connection is over; an open poll is answered with a close packet. Always the last.
+    Close(CloseReason),
+}
+
+/// A client may have only one GET and one POST open; a second one ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request of this kind is already open")]
+pub struct Overlap;
+
+/// The connection takes no (other) WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is upgraded, or about to be")]
+pub struct UpgradeRefused;
+
+impl Connection {
+    pub fn new(transport: TransportKind, config: &EngineConfig, now: Instant) -> Self {
+        Self {
+            state: State::Idle { ping_at: now + config.ping_interval },
+            transport: match transport {
+                TransportKind::Polling => Transport::Polling(Polling::default()),
+                TransportKind::WebSocket => Transport::WebSocket,
+            },
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            upgrade_timeout: config.upgrade_timeout,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_deadline`](Self::handle_deadline) is due; none once the connection is closed.
+    pub fn deadline(&self) -> Option<Instant> {
+        let heartbeat = match self.state {
+            State::Idle { ping_at } => ping_at,
+            State::AwaitingPong { pong_by, .. } => pong_by,
+            State::Closed => return None,
+        };
+        let upgrade = match &self.transport {
+            Transport::Polling(Polling { upgrade: Some(upgrade), .. }) => upgrade,
+            Transport::Polling(_) | Transport::WebSocket => return Some(heartbeat),
+        };
+        let noop_at = upgrade.noop_at.unwrap_or(upgrade.finish_by);
+        Some(heartbeat.min(upgrade.finish_by).min(noop_at))
+    }
+
+    pub fn handle_deadline(&mut self, now: Instant) {
+        match self.state {
+            State::Idle { ping_at } if ping_at <= now => {
+                self.outputs.push_back(Output::Send(Packet::Ping("".into())));
+                let pong_by = now + self.ping_timeout;
+                self.state = State::AwaitingPong { pong_by, is_extended: false };
+            }
+            State::AwaitingPong { pong_by, .. } if pong_by <= now => {
+                return self.close(CloseReason::PingTimeout);
+            }
+            State::Idle { .. } | State::AwaitingPong { .. } => {}
+            State::Closed => return,
+        }
+        self.handle_upgrade_deadline(now);
+    }
+
+    fn handle_upgrade_deadline(&mut self, now: Instant) {
+        let Transport::Polling(polling) = &mut self.transport else { return };
+        let Some(upgrade) = &mut polling.upgrade else { return };
+        if upgrade.finish_by <= now {
+            // The connection goes on by polling.
+            polling.upgrade = None;
+            self.outputs.push_back(Output::CloseProbe);
+        } else if upgrade.noop_at.is_some_and(|noop_at| noop_at <= now) {
+            upgrade.noop_at = Some(now + NOOP_INTERVAL);
+            if polling.has_poll {
+                self.outputs.push_back(Output::Send(Packet::Noop));
+            }
+        }
+    }
+
+    /// A packet came by the present transport.
+    pub fn handle_packet(&mut self, packet: Packet, now: Instant) {
+        match &mut self.state {
+            State::Closed => return,
+            // A client that sends something is alive, though its pong may be stuck behind it. It
+            // counts once, or a client that never answers could live for ever.
+            State::AwaitingPong { pong_by, is_extended }
+                if !*is_extended && !matches!(packet, Packet::Pong(_)) =>
+            {
+                *pong_by = now + self.ping_timeout;
+                *is_extended = true;
+            }
+            State::Idle { .. } | State::AwaitingPong { .. } => {}
+        }
+        match packet {
+            Packet::Message(message) => self.outputs.push_back(Output::Message(message)),
+            Packet::Pong(_) => self.state = State::Idle { ping_at: now + self.ping_interval },
+            // In this revision the server pings; a client that does is of another one.
+            Packet::Ping(_) => self.close(CloseReason::TransportError),
+            Packet::Close => {
+                self.end_poll();
+                self.close(CloseReason::TransportClose);
+            }
+            // The official server takes no notice of these.
+            Packet::Open(_) | Packet::Upgrade | Packet::Noop => {}
+        }
+    }
+
+    /// What came by the present transport is no packet.
+    pub fn handle_parse_error(&mut self, _error: ParseError) {
+        self.close(CloseReason::ParseError);
+    }
+
+    /// A GET came.
+    pub fn handle_poll(&mut self) -> Result<(), Overlap> {
+        let Transport::Polling(polling) = &mut self.transport else { return Err(Overlap) };
+        if std::mem::replace(&mut polling.has_poll, true) {
+            self.close(CloseReason::TransportError);
+            return Err(Overlap);
+        }
+        Ok(())
+    }
+
+    /// The GET has its answer.
+    pub fn handle_poll_answered(&mut self) {
+        if let Transport::Polling(polling) = &mut self.transport {
+            polling.has_poll = false;
+        }
+    }
+
+    /// A POST came; its packets follow, one by one.
+    pub fn handle_post(&mut self) -> Result<(), Overlap> {
+        let Transport::Polling(polling) = &mut self.transport else { return Err(Overlap) };
+        if std::mem::replace(&mut polling.has_post, true) {
+            self.close(CloseReason::TransportError);
+            return Err(Overlap);
+        }
+        Ok(())
+    }
+
+    /// The POST has its answer.
+    pub fn handle_post_answered(&mut self) {
+        if let Transport::Polling(polling) = &mut self.transport {
+            polling.has_post = false;
+        }
+    }
+
+    /// A WebSocket came for this connection.
+    pub fn handle_probe_opened(&mut self, now: Instant) -> Result<(), UpgradeRefused> {
+        match &mut self.transport {
+            Transport::Polling(polling) if polling.upgrade.is_none() => {
+                let finish_by = now + self.upgrade_timeout;
+                polling.upgrade = Some(Upgrade { finish_by, noop_at: None });
+                Ok(())
+            }
+            Transport::Polling(_) | Transport::WebSocket => Err(UpgradeRefused),
+        }
+    }
+
+    /// A packet came by the WebSocket that probes.
+    pub fn handle_probe_packet(&mut self, packet: &Packet, now: Instant) {
+        let Transport::Polling(polling) = &mut self.transport else { return };
+        let Some(upgrade) = &mut polling.upgrade else { return };
+        match packet {
+            Packet::Ping(content) if content == "probe" => {
+                upgrade.noop_at = Some(now + NOOP_INTERVAL);
+                self.outputs.push_back(Output::SendProbe(Packet::Pong("probe".into())));
+            }
+            Packet::Upgrade => {
+                self.end_poll();
+                self.transport = Transport::WebSocket;
+                self.outputs.push_back(Output::Upgrade);
+                // A ping may have gone by the old transport: its pong has a new way to come.
+                if let State::AwaitingPong { pong_by, .. } = &mut self.state {
+                    *pong_by = now + self.ping_timeout;
+                }
+            }
+            _ => self.handle_probe_lost(),
+        }
+    }
+
+    /// The WebSocket that probes ended, or broke the rules: the connection goes on by polling.
+    pub fn handle_probe_lost(&mut self) {
+        if let Transport::Polling(polling) = &mut self.transport
+            && polling.upgrade.take().is_some()
+        {
+            self.outputs.push_back(Output::CloseProbe);
+        }
+    }
+
+    /// The transport was lost, or someone wants the connection to end. The first reason stands.
+    pub fn close(&mut self, reason: CloseReason) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.state = State::Closed;
+        self.handle_probe_lost();
+        self.outputs.push_back(Output::Close(reason));
+    }
+
+    fn end_poll(&mut self) {
+        if let Transport::Polling(Polling { has_poll: true, .. }) = &self.transport {
+            self.outputs.push_back(Output::Send(Packet::Noop));
+        }
+    }
+}
