@@ -4,3 +4,4 @@ pub mod engineio;
 pub mod metrics;
 pub mod net;
 pub mod random;
+pub mod socketio;

@@ -1,0 +1,159 @@
+//! What holds for any input to the codecs. Shared by the fuzz targets and, with a fuzzer that
+//! needs no nightly compiler, by `node/tests/fuzz_short.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use flotilla::engineio::{self, Message};
+use flotilla::socketio::codec::{self, Header, Kind};
+use flotilla::socketio::{self, Client, Limits, Output, Packet, Payload};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+/// One packet's text is parsed without panic, and what was parsed survives being written.
+pub fn socketio(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let parsed = codec::parse(&text.into(), 10);
+    let (kinds, body) = match &parsed {
+        Ok(Packet::Event(body)) => ([Kind::Event, Kind::BinaryEvent], body),
+        Ok(Packet::Ack(body)) => ([Kind::Ack, Kind::BinaryAck], body),
+        Ok(Packet::Connect { .. } | Packet::Disconnect { .. } | Packet::ConnectError { .. })
+        | Err(_) => return,
+    };
+    let attachments = body.attachments();
+    let kind = kinds[usize::from(attachments > 0)];
+    let mut written = Vec::new();
+    Header { kind, attachments, namespace: &body.namespace, id: body.id }.write(&mut written);
+    written.extend_from_slice(body.json().as_bytes());
+    let written = ByteString::try_from(written).expect("a packet is text");
+    // An event without a payload gets one when it is written, and is refused then.
+    if body.json() != "[]" {
+        assert_eq!(codec::parse(&written, 10), parsed, "{written:?}");
+    }
+    payload(body.json(), attachments);
+}
+
+/// Checked JSON is what `serde_json` takes for JSON, cut into the same elements.
+fn payload(json: &str, attachments: usize) {
+    let parts = vec![Bytes::from_static(b"part"); attachments];
+    let payload = Payload::parse(json.into(), parts).expect("the codec has checked it");
+    let elements: Vec<&RawValue> = serde_json::from_str(json).expect("the codec has checked it");
+    assert!(payload.elements().eq(elements.iter().map(|element| element.get())));
+    for element in payload.elements() {
+        let raw = payload.raw(element);
+        if let Some(named) = named(element, attachments) {
+            assert_eq!(raw.attachments().len(), named, "{element}");
+        }
+        let alone = raw.clone().into_ack();
+        let again = Payload::parse(alone.json.clone(), alone.attachments.clone());
+        assert_eq!(again.as_ref(), Ok(&alone), "an element can travel alone");
+        let read: socketio::Raw = socketio::from_ack(&alone).expect("any argument can be kept raw");
+        assert_eq!(read, raw);
+    }
+    let passed_on = Payload::event("msg", payload.args().text(), payload.attachments.clone());
+    assert!(passed_on.args().eq(payload.args()), "arguments travel unchanged");
+}
+
+/// How many attachments the placeholders in a value name, all of which must be there. `None`: the
+/// value holds a number or a string that Rust's types cannot.
+fn named(json: &str, attachments: usize) -> Option<usize> {
+    let mut numbers = BTreeSet::new();
+    if attachments > 0 {
+        find_placeholders(&serde_json::from_str(json).ok()?, &mut numbers);
+    }
+    assert!(numbers.iter().all(|number| *number < attachments), "{json}");
+    Some(numbers.len())
+}
+
+fn find_placeholders(value: &Value, numbers: &mut BTreeSet<usize>) {
+    if value.get("_placeholder") == Some(&Value::Bool(true)) {
+        let number = value["num"].as_f64().expect("a placeholder has a number");
+        numbers.insert(number as usize);
+    }
+    match value {
+        Value::Array(elements) => elements.iter().for_each(|e| find_placeholders(e, numbers)),
+        Value::Object(fields) => fields.values().for_each(|e| find_placeholders(e, numbers)),
+        _ => {}
+    }
+}
+
+/// One connection's messages, separated by `\x1e`: those that open with `b` are binary, `+`, `-`
+/// and `!` are what the server does to a namespace, `t` is the connect timeout.
+///
+/// Outputs come for namespaces in the right state only, and nothing comes after a close.
+pub fn client(input: &[u8]) {
+    let start = Instant::now();
+    let mut client = Client::new(start, Limits { max_namespaces: 4, ..Limits::default() });
+    let mut connected: BTreeMap<String, bool> = BTreeMap::new();
+    let mut closed = false;
+    for step in input.split(|byte| *byte == 0x1e) {
+        let text = String::from_utf8_lossy(step);
+        let rest = || text[1..].to_owned();
+        match text.bytes().next() {
+            Some(b'b') => client.handle_message(Message::Binary(Bytes::copy_from_slice(step))),
+            Some(b'+') => {
+                client.handle_accepted(&rest());
+                connected.entry(rest()).and_modify(|connected| *connected = true);
+            }
+            Some(b'-') => {
+                if connected.get(&rest()) == Some(&false) {
+                    client.handle_rejected(&rest());
+                    connected.remove(&rest());
+                }
+            }
+            Some(b'!') => {
+                client.handle_left(&rest());
+                connected.retain(|name, connected| !*connected || *name != rest());
+            }
+            Some(b't') => client.handle_deadline(start),
+            _ => client.handle_message(Message::Text(text.as_ref().into())),
+        }
+        let Some(output) = client.poll_output() else { continue };
+        assert!(!closed, "{output:?} after the close");
+        closed = follow(output, &mut connected);
+        assert_eq!(client.poll_output(), None, "one input has one output");
+    }
+}
+
+/// Follows what the client core says; returns whether it closed.
+fn follow(output: Output, connected: &mut BTreeMap<String, bool>) -> bool {
+    match output {
+        Output::Connect { namespace, .. } => {
+            let before = connected.insert(namespace.to_string(), false);
+            assert_eq!(before, None, "a namespace is asked for once");
+        }
+        Output::Event { namespace, payload, .. } => {
+            assert_eq!(connected.get(&*namespace), Some(&true));
+            assert!(payload.event_name().is_some());
+        }
+        Output::Ack { namespace, .. } => assert_eq!(connected.get(&*namespace), Some(&true)),
+        Output::Disconnect { namespace } => {
+            assert_eq!(connected.remove(&*namespace), Some(true));
+        }
+        Output::Close(error) => {
+            assert!(!error.as_str().is_empty());
+            return true;
+        }
+    }
+    false
+}
+
+/// A body's packets are parsed without panic, and survive being written into a body.
+pub fn engineio(input: &[u8]) {
+    let packets: Vec<_> = engineio::payload::parse(input).map_while(Result::ok).collect();
+    let mut body = Vec::new();
+    for packet in &packets {
+        engineio::payload::append(packet.to_text().as_bytes(), &mut body);
+    }
+    if !packets.is_empty() {
+        let again: Result<Vec<_>, _> = engineio::payload::parse(&body).collect();
+        assert_eq!(again, Ok(packets));
+    }
+    let Ok(query) = std::str::from_utf8(input) else { return };
+    let config = engineio::EngineConfig::default();
+    for (is_get, is_upgrade) in [(true, false), (true, true), (false, false)] {
+        let _ = engineio::Request::parse(query, is_get, is_upgrade, &config);
+    }
+}

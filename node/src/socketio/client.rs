@@ -1,0 +1,233 @@
+//! One connection's namespaces: what its client may send, and when.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::attachments::Attachments;
+use super::{Packet, Payload, ProtocolError, codec};
+use crate::engineio::Message;
+
+/// The Socket.IO side of one connection.
+///
+/// After each `handle_*`, take what came of it with [`poll_output`](Self::poll_output); then wait
+/// for input, at most until [`deadline`](Self::deadline). There is one for each connection, so it
+/// is small: idle in one namespace it holds nothing on the heap but that namespace's name.
+#[derive(Debug)]
+pub struct Client {
+    namespaces: SmallVec<[(ByteString, State); 1]>,
+    attachments: Attachments,
+    output: Option<Output>,
+    /// By when a namespace must have been joined; `None` once one has been, and after the close.
+    connect_by: Option<Instant>,
+    limits: Limits,
+    closed: bool,
+}
+
+/// What one client may make us hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Attachments of one packet.
+    pub max_attachments: u16,
+    /// Namespaces that one connection is in, or wants to be in.
+    pub max_namespaces: u16,
+    /// Bytes of all attachments of one packet.
+    pub max_attachment_bytes: u32,
+}
+
+impl Default for Limits {
+    /// As many attachments as the official parser takes, each as long as a message may be.
+    fn default() -> Self {
+        Self { max_attachments: 10, max_namespaces: 256, max_attachment_bytes: 10_000_000 }
+    }
+}
+
+/// How the client stands to a namespace that it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// CONNECT has come, and is not answered yet.
+    Connecting,
+    Connected,
+    /// We ended it. What the client had sent before it heard of that may still come.
+    Left,
+}
+
+/// What came of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The client asks for a namespace: to be answered with [`Client::handle_accepted`] or
+    /// [`Client::handle_rejected`].
+    Connect {
+        namespace: ByteString,
+        /// A JSON object.
+        auth: Option<ByteString>,
+    },
+    Event {
+        namespace: ByteString,
+        /// Set if the client wants an ack.
+        id: Option<u64>,
+        payload: Payload,
+    },
+    /// The answer to a packet that we sent with this id, or to none.
+    Ack { namespace: ByteString, id: u64, payload: Payload },
+    /// The client left the namespace.
+    Disconnect { namespace: ByteString },
+    /// The connection must be closed. Nothing comes after it.
+    Close(ProtocolError),
+}
+
+impl Client {
+    /// `connect_by`: when the connection ends if no namespace has been joined.
+    pub fn new(connect_by: Instant, limits: Limits) -> Self {
+        Self {
+            namespaces: SmallVec::new(),
+            attachments: Attachments::default(),
+            output: None,
+            connect_by: Some(connect_by),
+            limits,
+            closed: false,
+        }
+    }
+
+    /// The content of an Engine.IO message.
+    pub fn handle_message(&mut self, message: Message) {
+        if self.closed {
+            return;
+        }
+        debug_assert!(self.output.is_none(), "outputs are taken before the next input");
+        let handled = match message {
+            Message::Text(text) => self.handle_text(&text),
+            Message::Binary(part) => self.handle_part(part),
+        };
+        match handled {
+            Ok(output) => self.output = output,
+            Err(error) => self.close(error),
+        }
+    }
+
+    /// The namespace's middleware let the client in.
+    pub fn handle_accepted(&mut self, namespace: &str) {
+        if let Some(state @ State::Connecting) = self.state_mut(namespace) {
+            *state = State::Connected;
+            self.connect_by = None;
+        }
+    }
+
+    /// The namespace does not exist, or its middleware refused the client.
+    pub fn handle_rejected(&mut self, namespace: &str) {
+        self.namespaces.retain(|(name, _)| name != namespace);
+    }
+
+    /// The server ended the client's socket in this namespace; the connection stays.
+    pub fn handle_left(&mut self, namespace: &str) {
+        if let Some(state @ State::Connected) = self.state_mut(namespace) {
+            *state = State::Left;
+        }
+    }
+
+    pub fn handle_deadline(&mut self, now: Instant) {
+        if self.connect_by.is_some_and(|deadline| deadline <= now) {
+            self.close(ProtocolError::ConnectTimeout);
+        }
+    }
+
+    /// When [`handle_deadline`](Self::handle_deadline) wants to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.connect_by
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.take()
+    }
+
+    fn handle_text(&mut self, text: &ByteString) -> Result<Option<Output>, ProtocolError> {
+        self.attachments.check_none_awaited()?;
+        let packet = codec::parse(text, usize::from(self.limits.max_attachments))?;
+        match self.attachments.handle_packet(packet) {
+            Some((packet, parts)) => self.handle_packet(packet, parts),
+            None => Ok(None),
+        }
+    }
+
+    fn handle_part(&mut self, part: Bytes) -> Result<Option<Output>, ProtocolError> {
+        match self.attachments.handle_part(part, self.limits.max_attachment_bytes as usize)? {
+            Some((packet, parts)) => self.handle_packet(packet, parts),
+            None => Ok(None),
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        packet: Packet,
+        parts: Vec<Bytes>,
+    ) -> Result<Option<Output>, ProtocolError> {
+        match packet {
+            Packet::Connect { namespace, auth } => self.handle_connect(namespace, auth).map(Some),
+            Packet::ConnectError { .. } => Err(ProtocolError::UnexpectedConnectError),
+            Packet::Disconnect { namespace } => {
+                let connected = self.check_connected(&namespace)?;
+                self.namespaces.retain(|(name, _)| *name != namespace);
+                Ok(connected.then_some(Output::Disconnect { namespace }))
+            }
+            Packet::Event(body) => {
+                let connected = self.check_connected(&body.namespace)?;
+                let (namespace, id) = (body.namespace.clone(), body.id);
+                let payload = body.into_payload(parts);
+                // The official server lets an event without a payload pass, and nobody can
+                // listen to it.
+                let has_name = payload.event_name().is_some();
+                Ok((connected && has_name).then_some(Output::Event { namespace, id, payload }))
+            }
+            Packet::Ack(body) => {
+                let connected = self.check_connected(&body.namespace)?;
+                let (namespace, id) = (body.namespace.clone(), body.id);
+                let payload = body.into_payload(parts);
+                // An ack of nothing is as good as one of something unknown.
+                let output = id.map(|id| Output::Ack { namespace, id, payload });
+                Ok(output.filter(|_| connected))
+            }
+        }
+    }
+
+    fn handle_connect(
+        &mut self,
+        namespace: ByteString,
+        auth: Option<ByteString>,
+    ) -> Result<Output, ProtocolError> {
+        let is_full = self.namespaces.len() >= usize::from(self.limits.max_namespaces);
+        match self.state_mut(&namespace) {
+            Some(State::Connecting | State::Connected) => {
+                return Err(ProtocolError::AlreadyConnected);
+            }
+            Some(state @ State::Left) => *state = State::Connecting,
+            None if is_full => return Err(ProtocolError::TooManyNamespaces),
+            None => self.namespaces.push((namespace.clone(), State::Connecting)),
+        }
+        Ok(Output::Connect { namespace, auth })
+    }
+
+    /// `Ok(false)`: the packet was sent before the client heard that it is disconnected.
+    fn check_connected(&mut self, namespace: &str) -> Result<bool, ProtocolError> {
+        match self.state_mut(namespace) {
+            Some(State::Connected) => Ok(true),
+            Some(State::Left) => Ok(false),
+            Some(State::Connecting) | None => Err(ProtocolError::NotConnected),
+        }
+    }
+
+    fn state_mut(&mut self, namespace: &str) -> Option<&mut State> {
+        self.namespaces.iter_mut().find(|(name, _)| name == namespace).map(|(_, state)| state)
+    }
+
+    fn close(&mut self, error: ProtocolError) {
+        self.closed = true;
+        self.connect_by = None;
+        self.namespaces = SmallVec::new();
+        self.attachments = Attachments::default();
+        self.output = Some(Output::Close(error));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! Socket.IO v5: packets, attachments and one connection's namespaces, without I/O.
+
+mod arguments;
+mod attachments;
+mod client;
+pub mod codec;
+mod error;
+mod json;
+mod packet;
+mod payload;
+mod value;
+
+pub use client::{Client, Limits, Output};
+pub use error::ProtocolError;
+pub use json::MAX_DEPTH;
+pub use packet::{Body, Packet};
+pub use payload::{Elements, Payload};
+pub use value::{Binary, Raw, from_ack, from_event, to_payload};
