@@ -3,5 +3,6 @@
 pub mod engineio;
 pub mod metrics;
 pub mod net;
+pub mod raft;
 pub mod random;
 pub mod socketio;

@@ -1,0 +1,192 @@
+//! The settings of consensus and of the cluster: defaults and checks.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How this node finds its cluster: the section `[cluster]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterConfig {
+    /// Where the gRPC services listen.
+    pub address: String,
+    /// What other nodes are told to connect to; the bound address if absent.
+    pub advertise: Option<String>,
+    /// gRPC addresses of nodes to ask for the cluster; the node's own may be among them.
+    pub seeds: Vec<String>,
+    /// A new cluster forms once this many nodes with empty disks see each other.
+    pub bootstrap_expect: usize,
+    /// A node that the leader has not heard of for so long is declared dead.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            seeds: Vec::new(),
+            bootstrap_expect: 1,
+            lease: Duration::from_secs(3),
+        }
+    }
+}
+
+/// How consensus runs: the section `[raft]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RaftConfig {
+    pub durability: Durability,
+    /// Threads of raft's own runtime.
+    pub threads: usize,
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    /// A follower that hears nothing for a random time between these two stands for election.
+    #[serde(with = "humantime_serde")]
+    pub election_timeout_min: Duration,
+    #[serde(with = "humantime_serde")]
+    pub election_timeout_max: Duration,
+    /// After so long a change that was not sent is refused, and one that was is reported unknown.
+    #[serde(with = "humantime_serde")]
+    pub propose_timeout: Duration,
+    /// Changes that may wait to be proposed; more are refused.
+    pub max_queued_changes: usize,
+    pub max_queued_bytes: usize,
+    /// Log entries between two snapshots.
+    pub snapshot_interval: u64,
+    /// A voter that was silent for so long is replaced, if another node can take its place.
+    #[serde(with = "humantime_serde")]
+    pub replace_voter_after: Duration,
+}
+
+/// When a log entry counts as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Synced to disk; syncs are shared by the entries that wait.
+    #[default]
+    Fsync,
+    /// Handed to the operating system: survives the process, not the machine.
+    Os,
+    /// Nowhere but in memory: a node that restarts is a new one.
+    Memory,
+}
+
+impl Default for RaftConfig {
+    fn default() -> Self {
+        Self {
+            durability: Durability::default(),
+            threads: 1,
+            heartbeat_interval: Duration::from_millis(80),
+            election_timeout_min: Duration::from_millis(250),
+            election_timeout_max: Duration::from_millis(500),
+            propose_timeout: Duration::from_secs(5),
+            max_queued_changes: 200_000,
+            max_queued_bytes: 64 << 20,
+            snapshot_interval: 10_000,
+            replace_voter_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A setting whose value cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct InvalidSetting {
+    pub key: &'static str,
+    pub problem: String,
+}
+
+fn require(
+    holds: bool,
+    key: &'static str,
+    problem: impl Into<String>,
+) -> Result<(), InvalidSetting> {
+    if holds { Ok(()) } else { Err(InvalidSetting { key, problem: problem.into() }) }
+}
+
+impl ClusterConfig {
+    pub fn check(&self) -> Result<(), InvalidSetting> {
+        require(is_host_port(&self.address), "cluster.address", "must be host:port")?;
+        if let Some(advertise) = &self.advertise {
+            require(is_host_port(advertise), "cluster.advertise", "must be host:port")?;
+        }
+        for seed in &self.seeds {
+            require(is_host_port(seed), "cluster.seeds", format!("{seed:?} is not host:port"))?;
+        }
+        require(self.bootstrap_expect >= 1, "cluster.bootstrap_expect", "must be at least 1")?;
+        require(
+            self.bootstrap_expect == 1 || !self.seeds.is_empty(),
+            "cluster.seeds",
+            "must name the nodes to form a cluster with",
+        )?;
+        require(self.lease >= Duration::from_secs(1), "cluster.lease", "must be at least 1s")
+    }
+}
+
+impl RaftConfig {
+    pub fn check(&self) -> Result<(), InvalidSetting> {
+        require(self.threads >= 1, "raft.threads", "must be at least 1")?;
+        require(
+            self.heartbeat_interval * 2 <= self.election_timeout_min,
+            "raft.heartbeat_interval",
+            "must be at most half of election_timeout_min",
+        )?;
+        require(!self.heartbeat_interval.is_zero(), "raft.heartbeat_interval", "must not be zero")?;
+        require(
+            self.election_timeout_min < self.election_timeout_max,
+            "raft.election_timeout_max",
+            "must be more than election_timeout_min",
+        )?;
+        require(self.max_queued_changes >= 1, "raft.max_queued_changes", "must be at least 1")?;
+        require(
+            self.max_queued_bytes >= 1 << 20,
+            "raft.max_queued_bytes",
+            "must be at least 1048576",
+        )?;
+        require(self.snapshot_interval >= 100, "raft.snapshot_interval", "must be at least 100")
+    }
+}
+
+fn is_host_port(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(ClusterConfig::default().check(), Ok(()));
+        assert_eq!(RaftConfig::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn settings_are_read_with_their_units() {
+        let json = r#"{"durability": "os", "heartbeat_interval": "50ms"}"#;
+        let config: RaftConfig = serde_json::from_str(json).unwrap();
+        assert_eq!(config.durability, Durability::Os);
+        assert_eq!(config.heartbeat_interval, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn unknown_key_is_refused_by_name() {
+        let error = serde_json::from_str::<RaftConfig>(r#"{"durabilty": "os"}"#).unwrap_err();
+        assert!(error.to_string().contains("durabilty"), "{error}");
+    }
+
+    #[test]
+    fn bad_value_is_refused_by_key() {
+        let seeds = ClusterConfig { seeds: vec!["n1".to_owned()], ..ClusterConfig::default() };
+        assert_eq!(seeds.check().unwrap_err().key, "cluster.seeds");
+        let alone = ClusterConfig { bootstrap_expect: 3, ..ClusterConfig::default() };
+        assert_eq!(alone.check().unwrap_err().key, "cluster.seeds");
+        let slow =
+            RaftConfig { heartbeat_interval: Duration::from_secs(1), ..RaftConfig::default() };
+        assert_eq!(slow.check().unwrap_err().key, "raft.heartbeat_interval");
+    }
+}

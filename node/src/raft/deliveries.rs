@@ -1,0 +1,289 @@
+//! What applied changes mean to this process: effects for its namespaces, answers to its proposals,
+//! and its own standing in the cluster.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytestring::ByteString;
+use tokio::sync::{mpsc, watch};
+
+use super::awaited::Awaited;
+use super::planted::PlantedBug;
+use super::receipt::{Delivery, ProposeError, Waiter};
+use super::state::{
+    Applied, Change, Effect, Incarnation, Namespace, NodeId, NodeStatus, Outcome, Owner, State,
+};
+
+/// Batches that may wait for a namespace's delivery task; when there are more, applying waits.
+const QUEUED_BATCHES: usize = 256;
+
+/// How far this process is in the agreed state: what its own applied changes say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The live incarnation of this process; None before it registered, and after it was declared
+    /// dead or lost track.
+    pub(crate) live: Option<Incarnation>,
+    /// The last own change applied under it.
+    pub(crate) last_seq: u64,
+}
+
+/// A node of the cluster, as the agreed state has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    pub owner: Owner,
+    pub name: ByteString,
+    /// `host:port` of its gRPC services.
+    pub address: ByteString,
+    pub status: NodeStatus,
+}
+
+/// Filled by the apply task alone.
+#[derive(Debug)]
+pub(crate) struct Deliveries {
+    me: NodeId,
+    /// Under which this process registered last; other registrations of the node are not its own.
+    boot: AtomicU64,
+    pub(crate) awaited: Awaited,
+    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) peers: watch::Sender<Arc<[Peer]>>,
+    /// The log index up to which everything has been handed to the namespaces' queues.
+    pub(crate) handed_over: watch::Sender<u64>,
+    queues: Mutex<HashMap<Namespace, mpsc::Sender<Vec<Delivery>>>>,
+    pub(crate) planted: Option<PlantedBug>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            boot: AtomicU64::new(0),
+            awaited: Awaited::default(),
+            standing: watch::Sender::new(Standing::default()),
+            peers: watch::Sender::new(Arc::new([])),
+            handed_over: watch::Sender::new(0),
+            queues: Mutex::default(),
+            planted: None,
+        }
+    }
+
+    pub(crate) fn with_planted_bug(self, planted: Option<PlantedBug>) -> Self {
+        Self { planted, ..self }
+    }
+
+    pub(crate) fn set_boot(&self, boot: u64) {
+        self.boot.store(boot, Ordering::Release);
+    }
+
+    /// Deliveries of a namespace from now on. A second subscription replaces the first.
+    pub(crate) fn subscribe(&self, namespace: Namespace) -> mpsc::Receiver<Vec<Delivery>> {
+        // Full: the apply task waits, so that no delivery is lost.
+        let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
+        self.queues
+            .lock()
+            .expect("nothing panics while it holds the queues")
+            .insert(namespace, sender);
+        receiver
+    }
+
+    fn queue(&self, namespace: &Namespace) -> Option<mpsc::Sender<Vec<Delivery>>> {
+        let queues = self.queues.lock().expect("nothing panics while it holds the queues");
+        queues.get(namespace).cloned()
+    }
+
+    /// Whether a registration that `state` holds is the one of this process.
+    fn registered(&self, state: &State) -> Option<Incarnation> {
+        let node = state.node(self.me)?;
+        (node.up.boot == self.boot.load(Ordering::Acquire)).then(|| state.alive(self.me))?
+    }
+
+    fn publish_peers(&self, state: &State) {
+        let peers = state.nodes().map(|(node, row)| Peer {
+            owner: Owner { node, incarnation: row.incarnation },
+            name: row.up.name.clone(),
+            address: row.up.address.clone(),
+            status: row.status,
+        });
+        self.peers.send_replace(peers.collect());
+    }
+
+    /// [`PlantedBug::DeliveryBeforeCommit`].
+    pub(crate) fn deliver_unagreed(&self, origin: Owner, changes: &[Change]) {
+        for change in changes {
+            let Change::Packet(packet) = change else { continue };
+            let Some(queue) = self.queue(&packet.namespace) else { continue };
+            let effect = Effect::Packet(packet.clone(), origin);
+            // A full queue drops it, which is a bug as well.
+            let _ = queue.try_send(vec![Delivery { index: 0, effect, waiter: None }]);
+        }
+    }
+
+    /// This process no longer knows where it stands: it must register again.
+    pub(crate) fn lose_track(&self) {
+        self.standing.send_replace(Standing::default());
+        self.awaited.fail_all(ProposeError::Timeout);
+    }
+
+    /// The state was replaced by a snapshot: what came between was not delivered.
+    pub(crate) fn skipped_to(&self, state: &State) {
+        self.publish_peers(state);
+        self.handed_over.send_replace(state.index());
+        let live = self.registered(state);
+        let before = self.standing.send_replace(Standing::default());
+        if before.live.is_some() {
+            // Packets are missing, so this process must begin anew, under another incarnation.
+            self.awaited.fail_all(ProposeError::Timeout);
+        } else if live.is_some() {
+            // Only the registration was skipped: a process without sockets missed nothing.
+            self.standing.send_replace(Standing { live, last_seq: 0 });
+        }
+    }
+}
+
+/// The effects of the entries that are applied in one go.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    standing: Standing,
+    standing_changed: bool,
+    peers_changed: bool,
+    namespaces: Vec<(Namespace, Vec<Delivery>)>,
+    /// Own changes without an effect here.
+    answers: Vec<(Waiter, Outcome)>,
+}
+
+impl Batch {
+    pub(crate) fn begin(deliveries: &Deliveries) -> Self {
+        Self { standing: *deliveries.standing.borrow(), ..Self::default() }
+    }
+
+    /// Notes that a node's row changed in a way that has no effect of its own.
+    pub(crate) fn note_peers(&mut self) {
+        self.peers_changed = true;
+    }
+
+    /// Adds what follows from one change of `proposer`, applied at `index`.
+    pub(crate) fn add(
+        &mut self,
+        deliveries: &Deliveries,
+        state: &State,
+        index: u64,
+        proposer: Owner,
+        applied: Applied,
+    ) {
+        let own =
+            proposer.node == deliveries.me && self.standing.live == Some(proposer.incarnation);
+        let mut waiter = None;
+        if own {
+            self.standing.last_seq = applied.seq;
+            self.standing_changed = true;
+            waiter = deliveries.awaited.take(proposer.incarnation, applied.seq);
+        }
+        let mut place = None;
+        for effect in applied.effects {
+            if let Some(namespace) = self.concerns(deliveries, state, &effect) {
+                place = Some(self.push(&namespace, Delivery { index, effect, waiter: None }));
+            }
+        }
+        let Some(waiter) = waiter else { return };
+        match place {
+            Some(at) => {
+                let last = self.namespaces[at].1.last_mut().expect("it was just pushed");
+                last.waiter = Some((waiter, applied.outcome));
+            }
+            None => self.answers.push((waiter, applied.outcome)),
+        }
+    }
+
+    /// The namespace whose delivery task of this process has to act on the effect.
+    fn concerns(
+        &mut self,
+        deliveries: &Deliveries,
+        state: &State,
+        effect: &Effect,
+    ) -> Option<Namespace> {
+        let (namespace, owner) = match effect {
+            Effect::Packet(_, origin)
+                if origin.node == deliveries.me
+                    && deliveries.planted == Some(PlantedBug::DeliveryBeforeCommit) =>
+            {
+                return None;
+            }
+            Effect::Packet(packet, _) => {
+                return self.standing.live.map(|_| packet.namespace.clone());
+            }
+            Effect::NodeUp { owner } => {
+                self.node_up(deliveries, state, *owner);
+                return None;
+            }
+            Effect::NodeDown { owner } => {
+                self.node_down(deliveries, *owner);
+                return None;
+            }
+            Effect::SocketUp { namespace, owner, .. }
+            | Effect::SocketGone { namespace, owner, .. }
+            | Effect::Joined { namespace, owner, .. }
+            | Effect::Left { namespace, owner, .. }
+            | Effect::Disconnect { namespace, owner, .. }
+            | Effect::SessionChanged { namespace, owner, .. } => (namespace, owner),
+        };
+        let own = owner.node == deliveries.me && self.standing.live == Some(owner.incarnation);
+        own.then(|| namespace.clone())
+    }
+
+    fn node_up(&mut self, deliveries: &Deliveries, state: &State, owner: Owner) {
+        self.peers_changed = true;
+        if owner.node == deliveries.me && deliveries.registered(state) == Some(owner.incarnation) {
+            self.standing = Standing { live: Some(owner.incarnation), last_seq: 0 };
+            self.standing_changed = true;
+        }
+    }
+
+    fn node_down(&mut self, deliveries: &Deliveries, owner: Owner) {
+        self.peers_changed = true;
+        if owner.node == deliveries.me && self.standing.live == Some(owner.incarnation) {
+            // Nothing that this incarnation proposed will be applied from here on.
+            deliveries.awaited.fail_all(ProposeError::NoQuorum);
+            self.standing = Standing::default();
+            self.standing_changed = true;
+        }
+    }
+
+    fn push(&mut self, namespace: &Namespace, delivery: Delivery) -> usize {
+        let at = self.namespaces.iter().position(|(name, _)| name == namespace);
+        let at = at.unwrap_or_else(|| {
+            self.namespaces.push((namespace.clone(), Vec::new()));
+            self.namespaces.len() - 1
+        });
+        self.namespaces[at].1.push(delivery);
+        at
+    }
+
+    /// Hands everything over, once `state` can be read by all. Waits where a queue is full.
+    pub(crate) async fn deliver(self, deliveries: &Deliveries, state: &State) {
+        if self.peers_changed {
+            deliveries.publish_peers(state);
+        }
+        for (namespace, mut batch) in self.namespaces {
+            if let Some(queue) = deliveries.queue(&namespace) {
+                match queue.send(batch).await {
+                    Ok(()) => continue,
+                    // The task has ended: the process is stopping.
+                    Err(unsent) => batch = unsent.0,
+                }
+            }
+            for (waiter, outcome) in batch.into_iter().filter_map(|delivery| delivery.waiter) {
+                waiter.answer(Ok(outcome));
+            }
+        }
+        deliveries.handed_over.send_replace(state.index());
+        for (waiter, outcome) in self.answers {
+            waiter.answer(Ok(outcome));
+        }
+        if self.standing_changed {
+            deliveries.standing.send_if_modified(|standing| {
+                mem::replace(standing, self.standing) != self.standing
+            });
+        }
+    }
+}

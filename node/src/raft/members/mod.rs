@@ -1,0 +1,13 @@
+//! Who belongs to the cluster: bootstrap, join, promotion, removal, and who is alive.
+
+mod bootstrap;
+mod forming;
+mod leading;
+mod leases;
+mod standing;
+mod voters;
+
+pub(crate) use bootstrap::{meet, pledge};
+pub(crate) use leading::{join, renew, run_leading};
+pub(crate) use leases::Leases;
+pub(crate) use standing::{OwnLease, run_standing};

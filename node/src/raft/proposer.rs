@@ -1,0 +1,193 @@
+//! The way of a proposal to the leader, wherever it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_proto::raft as proto;
+use openraft::errors::{ClientWriteError, RaftError};
+use proto::propose_reply::Result as Reply;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::network::{Directory, Lane};
+use super::state::NodeId;
+use super::types::{Applied, Consensus, Data, Member};
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lead {
+    pub(crate) leader: Option<(NodeId, Member)>,
+    pub(crate) term: u64,
+}
+
+impl Lead {
+    pub(crate) fn id(&self) -> Option<NodeId> {
+        self.leader.as_ref().map(|(node, _)| *node)
+    }
+}
+
+/// Why an attempt to propose brought no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It is in nobody's log.
+    NotSent,
+    /// It may be applied, now or later.
+    Unknown,
+}
+
+/// Brings a proposal to the leader and its answer back.
+pub(crate) trait Propose: Send + 'static {
+    /// One attempt, over at `until` at the latest. Dropping it leaves the proposal's fate unknown.
+    fn propose(
+        &mut self,
+        proposal: Bytes,
+        until: Instant,
+    ) -> impl Future<Output = Result<Applied, Failed>> + Send;
+}
+
+/// Pauses before a failed attempt is reported, so that whoever repeats it does not spin.
+const NO_LEADER_PAUSE: Duration = Duration::from_millis(50);
+const REFUSED_PAUSE: Duration = Duration::from_millis(15);
+
+/// Proposes through the own log if this node leads, or over a stream to the leader.
+pub(crate) struct ToLeader {
+    directory: Arc<Directory>,
+    consensus: Consensus,
+    lead: watch::Receiver<Lead>,
+    link: Option<Link>,
+    /// The attempt in hand may have reached a log.
+    sent: bool,
+}
+
+/// One stream to one leader. Its answers come in order, so those to attempts that were dropped are
+/// counted off.
+struct Link {
+    leader: NodeId,
+    requests: mpsc::Sender<proto::ProposeRequest>,
+    replies: Streaming<proto::ProposeReply>,
+    unanswered: usize,
+}
+
+impl ToLeader {
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        consensus: Consensus,
+        lead: watch::Receiver<Lead>,
+    ) -> Self {
+        Self { directory, consensus, lead, link: None, sent: false }
+    }
+
+    async fn propose_to(
+        &mut self,
+        leader: NodeId,
+        member: &Member,
+        proposal: Bytes,
+    ) -> Result<Applied, Failed> {
+        if leader == self.directory.me {
+            self.sent = true;
+            return propose_here(&self.consensus, proposal).await;
+        }
+        if self.link.as_ref().is_none_or(|link| link.leader != leader) {
+            self.link = Some(self.open(leader, member).await?);
+        }
+        let link = self.link.as_mut().expect("it was just opened");
+        self.sent = true;
+        let applied = link.propose(proposal).await;
+        if applied == Err(Failed::Unknown) {
+            self.link = None;
+        }
+        applied
+    }
+
+    async fn open(&self, leader: NodeId, member: &Member) -> Result<Link, Failed> {
+        // One proposal is in flight, and a few whose attempt was dropped.
+        let (requests, receiver) = mpsc::channel(16);
+        let opened = async {
+            let mut client = self.directory.client(leader, &member.address, Lane::Requests).ok()?;
+            let replies = client.propose(ReceiverStream::new(receiver)).await.ok()?.into_inner();
+            Some(Link { leader, requests, replies, unanswered: 0 })
+        };
+        let Some(link) = opened.await else {
+            tokio::time::sleep(NO_LEADER_PAUSE).await;
+            return Err(Failed::NotSent);
+        };
+        Ok(link)
+    }
+}
+
+impl Link {
+    async fn propose(&mut self, proposal: Bytes) -> Result<Applied, Failed> {
+        if self.requests.try_send(proto::ProposeRequest { proposal }).is_err() {
+            return Err(Failed::Unknown);
+        }
+        self.unanswered += 1;
+        loop {
+            let Ok(Some(reply)) = self.replies.message().await else {
+                tokio::time::sleep(REFUSED_PAUSE).await;
+                return Err(Failed::Unknown);
+            };
+            self.unanswered -= 1;
+            if self.unanswered > 0 {
+                continue;
+            }
+            return match reply.result {
+                Some(Reply::Applied(applied)) => Ok(Applied {
+                    index: applied.index,
+                    refused: applied.refused,
+                    incarnation: (applied.incarnation != 0).then_some(applied.incarnation),
+                }),
+                Some(Reply::NotLeader(_)) => {
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    Err(Failed::NotSent)
+                }
+                Some(Reply::Unknown(_)) | None => Err(Failed::Unknown),
+            };
+        }
+    }
+}
+
+impl Propose for ToLeader {
+    async fn propose(&mut self, proposal: Bytes, until: Instant) -> Result<Applied, Failed> {
+        let lead = self.lead.borrow_and_update().clone();
+        let Some((leader, member)) = lead.leader else {
+            let pause = NO_LEADER_PAUSE.min(until.saturating_duration_since(Instant::now()));
+            let _ = tokio::time::timeout(pause, self.lead.changed()).await;
+            return Err(Failed::NotSent);
+        };
+        let mut others = self.lead.clone();
+        let another_leads = others.wait_for(|lead| lead.id() != Some(leader));
+        self.sent = false;
+        let applied = tokio::select! {
+            applied = self.propose_to(leader, &member, proposal) => Some(applied),
+            _ = another_leads => None,
+            () = tokio::time::sleep_until(until) => None,
+        };
+        applied.unwrap_or_else(|| {
+            self.link = None;
+            Err(if self.sent { Failed::Unknown } else { Failed::NotSent })
+        })
+    }
+}
+
+/// Proposes through the log of this node, which should be the leader.
+pub(crate) async fn propose_here(
+    consensus: &Consensus,
+    proposal: Bytes,
+) -> Result<Applied, Failed> {
+    match consensus.client_write(Data(proposal)).await {
+        Ok(written) => Ok(written.data),
+        Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Err(Failed::Unknown),
+        Err(RaftError::APIError(_)) => {
+            // Mostly a leader that has not yet heard from a quorum: it will in a moment.
+            tokio::time::sleep(REFUSED_PAUSE).await;
+            Err(Failed::NotSent)
+        }
+        Err(RaftError::Fatal(_)) => {
+            tokio::time::sleep(NO_LEADER_PAUSE).await;
+            Err(Failed::Unknown)
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The pump against a leader that answers as each test wants.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::raft::state::{Outcome, State};
+use crate::raft::wire::decode_proposal;
+
+const ME: NodeId = 1;
+const INCARNATION: Incarnation = 1;
+
+/// What the leader does with the next attempts; afterwards it commits and answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Leader {
+    /// Commits, and the answer comes at once.
+    Commits,
+    /// Commits, and the answer is lost.
+    CommitsSilently,
+    /// The proposal is lost, as far as anyone knows.
+    Loses,
+    /// There is no leader.
+    Absent,
+    /// Never answers, and never commits.
+    Hangs,
+    Refuses,
+}
+
+/// The log and the apply task of this node, in a few lines.
+struct World {
+    plan: VecDeque<Leader>,
+    otherwise: Leader,
+    attempts: usize,
+    proposals: Vec<Proposal>,
+    state: State,
+    applied: Vec<Change>,
+    /// While set, what is committed is not applied here.
+    lagging: bool,
+    unapplied: VecDeque<Proposal>,
+}
+
+#[derive(Clone)]
+struct Fake {
+    world: Arc<Mutex<World>>,
+    deliveries: Arc<Deliveries>,
+}
+
+impl Fake {
+    fn apply(&self, world: &mut World) {
+        while let Some(proposal) = world.unapplied.pop_front() {
+            let index = world.state.index() + 1;
+            let (incarnation, first) = (proposal.incarnation, proposal.first_seq);
+            let changes = proposal.changes.clone();
+            let mut applied = Vec::new();
+            world.state.apply(index, proposal, &mut applied);
+            for change in applied {
+                world.applied.push(changes[(change.seq - first) as usize].clone());
+                if let Some(waiter) = self.deliveries.awaited.take(incarnation, change.seq) {
+                    waiter.answer(Ok(change.outcome));
+                }
+                self.deliveries.standing.send_modify(|standing| standing.last_seq = change.seq);
+            }
+        }
+    }
+
+    fn catch_up(&self) {
+        let mut world = self.world.lock().unwrap();
+        world.lagging = false;
+        self.apply(&mut world);
+    }
+}
+
+impl Propose for Fake {
+    async fn propose(&mut self, proposal: Bytes, until: Instant) -> Result<Applied, Failed> {
+        let does = {
+            let mut world = self.world.lock().unwrap();
+            world.attempts += 1;
+            let does = world.plan.pop_front().unwrap_or(world.otherwise);
+            if matches!(does, Leader::Commits | Leader::CommitsSilently) {
+                let proposal = decode_proposal(proposal).unwrap();
+                world.proposals.push(proposal.clone());
+                world.unapplied.push_back(proposal);
+                if !world.lagging {
+                    self.apply(&mut world);
+                }
+            }
+            does
+        };
+        match does {
+            Leader::Commits => Ok(Applied::default()),
+            Leader::CommitsSilently | Leader::Loses => Err(Failed::Unknown),
+            Leader::Refuses => Ok(Applied { refused: true, ..Applied::default() }),
+            Leader::Absent => {
+                let pause = Instant::now() + Duration::from_millis(50);
+                tokio::time::sleep_until(pause.min(until)).await;
+                Err(Failed::NotSent)
+            }
+            Leader::Hangs => {
+                tokio::time::sleep_until(until).await;
+                Err(Failed::Unknown)
+            }
+        }
+    }
+}
+
+struct Bench {
+    pump: Pump,
+    fake: Fake,
+    stop: CancellationToken,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn limits() -> PumpLimits {
+    PumpLimits { changes: 10_000, bytes: 4 << 20, timeout: Duration::from_secs(5) }
+}
+
+fn bench(plan: &[Leader], otherwise: Leader) -> Bench {
+    bench_with(plan, otherwise, limits())
+}
+
+fn bench_with(plan: &[Leader], otherwise: Leader, limits: PumpLimits) -> Bench {
+    let deliveries = Arc::new(Deliveries::new(ME));
+    let mut state = State::default();
+    let up = crate::raft::state::NodeUp {
+        boot: 1,
+        name: "n1".into(),
+        address: "h:1".into(),
+        version: "1".into(),
+    };
+    let changes = vec![Change::NodeUp(Box::new(up))];
+    let registration = Proposal { node: ME, incarnation: 0, first_seq: 0, stamp_ms: 0, changes };
+    state.apply(INCARNATION, registration, &mut Vec::new());
+    let world = World {
+        plan: plan.iter().copied().collect(),
+        otherwise,
+        attempts: 0,
+        proposals: Vec::new(),
+        state,
+        applied: Vec::new(),
+        lagging: false,
+        unapplied: VecDeque::new(),
+    };
+    let fake = Fake { world: Arc::new(Mutex::new(world)), deliveries: deliveries.clone() };
+    let pump = Pump::new(limits);
+    deliveries.standing.send_replace(Standing { live: Some(INCARNATION), last_seq: 0 });
+    pump.open();
+    let stop = CancellationToken::new();
+    let task = PumpTask::new(ME, &pump, deliveries, fake.clone(), Arc::new(|| 0));
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(task.run(stop.clone()));
+    Bench { pump, fake, stop }
+}
+
+fn change(number: u64) -> Change {
+    Change::NodeDown { node: 1000 + number, incarnation: 1 }
+}
+
+fn changes(range: std::ops::Range<u64>) -> Vec<Change> {
+    range.map(change).collect()
+}
+
+impl Bench {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.fake.world.lock().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_apply_once_and_in_order_whatever_the_leader_does() {
+    use Leader::{Absent, Commits, CommitsSilently, Hangs, Loses};
+    let plan = [Commits, CommitsSilently, Loses, Absent, Hangs, CommitsSilently, Loses, Commits];
+    let bench = bench(&plan, Commits);
+    let mut receipts = Vec::new();
+    for number in 0..50 {
+        receipts.push(bench.pump.propose(change(number)));
+        if number % 7 == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    for receipt in receipts {
+        assert_eq!(receipt.await, Ok(Outcome::Applied));
+    }
+    assert_eq!(bench.world().applied, changes(0..50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_gathers_travels_as_one_entry() {
+    let bench = bench(&[Leader::Absent], Leader::Commits);
+    let first = bench.pump.propose(change(0));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut last = None;
+    for number in 1..100 {
+        last = Some(bench.pump.propose(change(number)));
+    }
+    assert_eq!(first.await, Ok(Outcome::Applied));
+    assert_eq!(last.unwrap().await, Ok(Outcome::Applied));
+    let sizes: Vec<_> = bench.world().proposals.iter().map(|p| p.changes.len()).collect();
+    assert_eq!(sizes, [1, 99]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_are_bounded_and_a_large_change_travels_alone() {
+    let bench = bench(&[Leader::Absent], Leader::Commits);
+    let value = "x".repeat(400 << 10);
+    let session = crate::raft::state::SessionId::random();
+    let put = |len: usize| Change::SessionPut {
+        session,
+        expected: 9,
+        value: value[..len].to_owned().into(),
+    };
+    let mut receipts = vec![bench.pump.propose(change(0))];
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for len in [400 << 10, 400 << 10, 400 << 10, 1] {
+        receipts.push(bench.pump.propose(put(len)));
+    }
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let sizes: Vec<_> = bench.world().proposals.iter().map(|p| p.changes.len()).collect();
+    assert_eq!(sizes, [1, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_leader_nothing_is_sent_and_no_quorum_is_the_answer() {
+    let bench = bench(&[], Leader::Absent);
+    let start = Instant::now();
+    let first = bench.pump.propose(change(0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = bench.pump.propose(change(1));
+    assert_eq!(first.await, Err(ProposeError::NoQuorum));
+    assert_eq!(start.elapsed().as_secs(), 5);
+    assert_eq!(second.await, Err(ProposeError::NoQuorum));
+    assert_eq!(start.elapsed().as_secs(), 6);
+    bench.world().otherwise = Leader::Commits;
+    assert_eq!(bench.pump.propose(change(2)).await, Ok(Outcome::Applied));
+    assert_eq!(bench.world().applied, [change(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_is_unknown_at_the_deadline_and_applied_once_all_the_same() {
+    let bench = bench(&[], Leader::Hangs);
+    let sent = bench.pump.propose(change(0));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let queued = bench.pump.propose(change(1));
+    assert_eq!(sent.await, Err(ProposeError::Timeout));
+    assert_eq!(queued.await, Err(ProposeError::NoQuorum));
+    bench.world().otherwise = Leader::CommitsSilently;
+    assert_eq!(bench.pump.propose(change(2)).await, Ok(Outcome::Applied));
+    assert_eq!(bench.world().applied, [change(0), change(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_that_lags_behind_the_leader_answers_when_it_has_applied() {
+    let bench = bench(&[], Leader::Commits);
+    bench.world().lagging = true;
+    let mut receipts = Vec::new();
+    for number in 0..5 {
+        receipts.push(bench.pump.propose(change(number)));
+        // Each in an entry of its own, which the leader answers before it is applied here.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(bench.world().unapplied.len(), 5);
+    bench.fake.catch_up();
+    for receipt in receipts {
+        assert_eq!(receipt.await, Ok(Outcome::Applied));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answer_leads_to_the_same_proposal_again_and_one_change() {
+    let bench = bench(&[Leader::CommitsSilently, Leader::CommitsSilently], Leader::Commits);
+    bench.world().lagging = true;
+    let receipt = bench.pump.propose(change(0));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    bench.fake.catch_up();
+    assert_eq!(receipt.await, Ok(Outcome::Applied));
+    let world = bench.world();
+    assert_eq!(world.proposals.len(), 3);
+    assert!(world.proposals.iter().all(|proposal| *proposal == world.proposals[0]));
+    assert_eq!(world.applied, [change(0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn committed_change_that_is_not_applied_here_in_time_is_unknown() {
+    let bench = bench(&[], Leader::Commits);
+    bench.world().lagging = true;
+    let receipt = bench.pump.propose(change(0));
+    let start = Instant::now();
+    assert_eq!(receipt.await, Err(ProposeError::Timeout));
+    assert_eq!(start.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fenced_node_refuses_at_once_what_was_not_sent() {
+    let bench = bench(&[], Leader::Hangs);
+    let sent = bench.pump.propose(change(0));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let start = Instant::now();
+    let queued = bench.pump.propose(change(1));
+    bench.pump.fence();
+    assert_eq!(queued.await, Err(ProposeError::NoQuorum));
+    assert_eq!(bench.pump.propose(change(2)).await, Err(ProposeError::NoQuorum));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(sent.await, Err(ProposeError::Timeout));
+    bench.world().otherwise = Leader::Commits;
+    bench.pump.open();
+    assert_eq!(bench.pump.propose(change(3)).await, Ok(Outcome::Applied));
+    assert_eq!(bench.world().applied, [change(0), change(3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn incarnation_that_ends_takes_its_changes_with_it() {
+    let bench = bench(&[Leader::Refuses], Leader::Commits);
+    let receipt = bench.pump.propose(change(0));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // The apply task finds this node declared dead.
+    let deliveries = &bench.fake.deliveries;
+    deliveries.awaited.fail_all(ProposeError::NoQuorum);
+    deliveries.standing.send_replace(Standing::default());
+    assert_eq!(receipt.await, Err(ProposeError::NoQuorum));
+    deliveries.standing.send_replace(Standing { live: Some(50), last_seq: 0 });
+    let _again = bench.pump.propose(change(1));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let world = bench.world();
+    let last = world.proposals.last().unwrap();
+    assert_eq!((last.incarnation, last.first_seq), (50, 1));
+    assert_eq!(last.changes, [change(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn queue_is_bounded_by_number_and_bytes() {
+    let few = PumpLimits { changes: 3, ..limits() };
+    let bench = bench_with(&[], Leader::Hangs, few);
+    let _in_flight = bench.pump.propose(change(0));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let _queued: Vec<_> = (1..4).map(|number| bench.pump.propose(change(number))).collect();
+    assert_eq!(bench.pump.propose(change(4)).await, Err(ProposeError::Overloaded));
+    assert_eq!(bench.pump.propose_quiet(change(4)), Err(ProposeError::Overloaded));
+
+    let put = |len: usize| Change::SessionPut {
+        session: crate::raft::state::SessionId::random(),
+        expected: 0,
+        value: "x".repeat(len).into(),
+    };
+    let small = PumpLimits { bytes: 1000, ..limits() };
+    let bench = bench_with(&[], Leader::Hangs, small);
+    assert_eq!(bench.pump.propose(put(1000)).await, Err(ProposeError::Overloaded));
+
+    let large = PumpLimits { bytes: 64 << 20, ..limits() };
+    let bench = bench_with(&[], Leader::Commits, large);
+    assert_eq!(bench.pump.propose(put(MAX_CHANGE_BYTES)).await, Err(ProposeError::Overloaded));
+    assert!(bench.pump.propose(put(MAX_CHANGE_BYTES / 2)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_settles_what_was_taken_and_takes_no_more() {
+    let bench = bench(&[Leader::Absent, Leader::Loses], Leader::Commits);
+    let receipts: Vec<_> = (0..10).map(|number| bench.pump.propose(change(number))).collect();
+    let (_, refused) = tokio::join!(bench.pump.drain(), async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        bench.pump.propose(change(10)).await
+    });
+    assert_eq!(refused, Err(ProposeError::Draining));
+    assert_eq!(bench.world().applied, changes(0..10));
+    for receipt in receipts {
+        assert_eq!(receipt.await, Ok(Outcome::Applied));
+    }
+}

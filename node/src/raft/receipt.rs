@@ -1,0 +1,141 @@
+//! What a proposer gets back, and what the nodes' delivery tasks are given.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::state::{Effect, Outcome};
+
+/// Why a change was not, or may not have been, agreed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Will never be applied: there was no leader to propose it to, or this node is fenced.
+    #[error("no quorum")]
+    NoQuorum,
+    /// Unknown: the pump goes on with the same sequence number, so it is applied once or never.
+    #[error("timeout")]
+    Timeout,
+    /// Will never be applied: the node is stopping.
+    #[error("draining")]
+    Draining,
+    /// Will never be applied: too much is waiting already.
+    #[error("overloaded")]
+    Overloaded,
+}
+
+impl ProposeError {
+    /// Whether the change will certainly never be applied.
+    pub fn is_final(self) -> bool {
+        self != Self::Timeout
+    }
+
+    /// The word that clients and operators see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoQuorum => "NoQuorum",
+            Self::Timeout => "Timeout",
+            Self::Draining => "Draining",
+            Self::Overloaded => "Overloaded",
+        }
+    }
+}
+
+/// The pending answer to a proposed change. It may be awaited, or dropped: the change goes on.
+#[derive(Debug)]
+pub struct Receipt(State);
+
+#[derive(Debug)]
+enum State {
+    Answered(Answer),
+    Pending(oneshot::Receiver<Answer>),
+}
+
+impl Receipt {
+    pub fn refused(error: ProposeError) -> Self {
+        Self(State::Answered(Err(error)))
+    }
+
+    /// What needed no agreement.
+    pub fn done() -> Self {
+        Self(State::Answered(Ok(Outcome::Applied)))
+    }
+
+    /// A receipt, and the other end that answers it.
+    pub fn pending() -> (Waiter, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (Waiter { sender, settle: None }, Self(State::Pending(receiver)))
+    }
+}
+
+impl Future for Receipt {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            State::Answered(answer) => Poll::Ready(answer.clone()),
+            // The pump drops a waiter only when the node goes down around it.
+            State::Pending(receiver) => Pin::new(receiver)
+                .poll(context)
+                .map(|answer| answer.unwrap_or(Err(ProposeError::Timeout))),
+        }
+    }
+}
+
+/// How a proposed change ended.
+pub type Answer = Result<Outcome, ProposeError>;
+
+type Settle = Box<dyn FnOnce(&Answer) + Send>;
+
+/// Answers one [`Receipt`].
+pub struct Waiter {
+    sender: oneshot::Sender<Answer>,
+    settle: Option<Settle>,
+}
+
+impl Waiter {
+    /// Has `settle` called with the answer, before the receipt is answered.
+    pub fn then(self, settle: impl FnOnce(&Answer) + Send + 'static) -> Self {
+        Self { settle: Some(Box::new(settle)), ..self }
+    }
+
+    pub fn answer(self, answer: Answer) {
+        if let Some(settle) = self.settle {
+            settle(&answer);
+        }
+        // Nobody may be waiting any more, and that is fine.
+        let _ = self.sender.send(answer);
+    }
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter").finish_non_exhaustive()
+    }
+}
+
+/// One applied change, on its way to the delivery task of its namespace.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The log index at which it was applied.
+    pub index: u64,
+    pub effect: Effect,
+    /// Set on the node that proposed the change: to be answered once the effect has been acted on.
+    pub waiter: Option<(Waiter, Outcome)>,
+}
+
+/// Where this node stands in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Not yet a registered member of a cluster with a leader.
+    Starting,
+    /// Registered, and the lease is held.
+    Ready,
+    /// The lease ran out, or is about to: this node must act as if declared dead.
+    Fenced,
+    /// The cluster declared this node dead: its sockets are gone from the agreed state.
+    Down,
+    Draining,
+}

@@ -1,0 +1,316 @@
+//! Applies changes: the rules of DESIGN 3, each in one place.
+
+use smallvec::SmallVec;
+
+use super::State;
+use super::change::{
+    Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Proposal, Rooms,
+    SocketUp,
+};
+use super::id::{SessionId, SocketId};
+use super::nodes::NodeStatus;
+use super::rooms::SocketBits;
+use super::sockets::is_own_room;
+use super::target::Target;
+
+/// What follows from one change; mostly one effect.
+pub type Effects = SmallVec<[Effect; 1]>;
+
+/// One change that was applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// Its sequence number, by which the proposer knows it.
+    pub seq: u64,
+    pub outcome: Outcome,
+    pub effects: Effects,
+}
+
+/// What became of a whole proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Applied, but for the first `skipped` changes, which had been applied before.
+    Applied { skipped: usize },
+    /// Nothing was applied: the incarnation that proposed it is not alive. `alive` is the one
+    /// that is, if any.
+    Refused { alive: Option<Incarnation> },
+    /// Nothing was applied: a change before these is missing.
+    Gap { expected: u64 },
+}
+
+/// Who proposes, and when.
+#[derive(Clone, Copy)]
+struct Proposer {
+    owner: Owner,
+    stamp_ms: u64,
+}
+
+impl State {
+    /// Applies what is new of a proposal at its place in the log, and pushes to `applied` what
+    /// follows from each change, in order.
+    pub fn apply(&mut self, index: u64, proposal: Proposal, applied: &mut Vec<Applied>) -> Verdict {
+        self.index = index;
+        let Proposal { node, incarnation, first_seq, stamp_ms, mut changes } = proposal;
+        if incarnation == 0 {
+            return match (changes.pop(), changes.is_empty()) {
+                (Some(Change::NodeUp(up)), true) => {
+                    applied.push(self.register(node, first_seq, *up, stamp_ms));
+                    Verdict::Applied { skipped: 0 }
+                }
+                _ => Verdict::Refused { alive: self.nodes.alive(node) },
+            };
+        }
+        let owner = Owner { node, incarnation };
+        if !self.nodes.is_alive(owner) {
+            return Verdict::Refused { alive: self.nodes.alive(node) };
+        }
+        let expected = self.nodes.last_seq(node) + 1;
+        if first_seq > expected {
+            return Verdict::Gap { expected };
+        }
+        let skipped =
+            usize::try_from(expected - first_seq).unwrap_or(usize::MAX).min(changes.len());
+        let proposer = Proposer { owner, stamp_ms };
+        let mut last_seq = expected - 1;
+        for change in changes.into_iter().skip(skipped) {
+            last_seq += 1;
+            self.applied[change.kind()] += 1;
+            let mut effects = Effects::new();
+            let outcome = self.apply_change(proposer, change, &mut effects);
+            applied.push(Applied { seq: last_seq, outcome, effects });
+        }
+        self.nodes.set_last_seq(node, last_seq);
+        Verdict::Applied { skipped }
+    }
+
+    /// Notes that the log went on without a proposal.
+    pub fn advance_to(&mut self, index: u64) {
+        self.index = index;
+    }
+
+    fn apply_change(&mut self, by: Proposer, change: Change, effects: &mut Effects) -> Outcome {
+        match change {
+            Change::NodeUp(_) => self.registered_already(by.owner),
+            Change::NodeDraining => {
+                self.nodes.set_status(by.owner, NodeStatus::Draining);
+                Outcome::Applied
+            }
+            Change::NodeDown { node, incarnation } => {
+                self.node_down(by, Owner { node, incarnation }, effects)
+            }
+            Change::SocketUp(up) => self.socket_up(by, *up, effects),
+            Change::SocketGone { socket } => self.socket_gone(by, socket, effects),
+            Change::Join { socket, rooms } => self.join(by, socket, rooms, effects),
+            Change::Leave { socket, rooms } => self.leave(by, socket, rooms, effects),
+            Change::JoinMatching { namespace, target, rooms } => {
+                for id in self.select(&namespace, &target) {
+                    self.sockets.join(&id, &rooms);
+                    effects.extend(self.moved(&id, rooms.clone(), joined));
+                }
+                Outcome::Applied
+            }
+            Change::LeaveMatching { namespace, target, rooms } => {
+                for id in self.select(&namespace, &target) {
+                    self.sockets.leave(&id, &rooms);
+                    effects.extend(self.moved(&id, rooms.clone(), left));
+                }
+                Outcome::Applied
+            }
+            Change::DisconnectMatching { namespace, target, close } => {
+                self.disconnect_matching(namespace, &target, close, effects)
+            }
+            Change::SessionPut { session, expected, value } => {
+                self.session_put(by, session, expected, &value, effects)
+            }
+            Change::SessionExpired { session, revision } => {
+                self.sessions.expire(&session.to_bits(), revision, by.stamp_ms);
+                Outcome::Applied
+            }
+            Change::Packet(packet) => {
+                effects.push(Effect::Packet(packet, by.owner));
+                Outcome::Applied
+            }
+        }
+    }
+
+    /// A process registers: what its node's previous incarnation had is gone.
+    fn register(&mut self, node: NodeId, seq: u64, up: NodeUp, stamp_ms: u64) -> Applied {
+        self.applied[0] += 1;
+        let registration = self.nodes.register(node, up, self.index);
+        let mut effects = Effects::new();
+        if let Some(owner) = registration.ended {
+            self.purge(owner, stamp_ms);
+            effects.push(Effect::NodeDown { owner });
+        }
+        effects.extend(registration.new.map(|owner| Effect::NodeUp { owner }));
+        Applied { seq, outcome: registration.outcome, effects }
+    }
+
+    /// A registration comes alone, before its node has an incarnation; one among other changes
+    /// tells nothing new.
+    fn registered_already(&self, owner: Owner) -> Outcome {
+        let last_seq = self.nodes.get(owner.node).map_or(0, |node| node.previous_seq);
+        Outcome::Registered { incarnation: owner.incarnation, last_seq }
+    }
+
+    fn node_down(&mut self, by: Proposer, owner: Owner, effects: &mut Effects) -> Outcome {
+        // A node whose change is in the log is alive: it cannot declare itself dead, and what
+        // follows in the same proposal is still its own.
+        if self.nodes.is_alive(owner) && owner != by.owner {
+            self.nodes.set_status(owner, NodeStatus::Down);
+            self.purge(owner, by.stamp_ms);
+            effects.push(Effect::NodeDown { owner });
+        }
+        Outcome::Applied
+    }
+
+    /// Drops the sockets of an incarnation that ended. There is no effect for each of them, since
+    /// only their owner would act on it.
+    fn purge(&mut self, owner: Owner, stamp_ms: u64) {
+        let gone: Vec<SocketBits> = self
+            .sockets
+            .iter()
+            .filter(|(_, row)| row.home.owner == owner)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            if let Some(row) = self.sockets.remove(&id) {
+                self.sessions.abandon(row.session, id, stamp_ms);
+            }
+        }
+    }
+
+    fn socket_up(&mut self, by: Proposer, up: SocketUp, effects: &mut Effects) -> Outcome {
+        let SocketUp { socket, pid, namespace, session, rooms } = up;
+        let (id, session_bits) = (socket.to_bits(), session.to_bits());
+        if !self.sockets.insert(id, pid.to_bits(), session_bits, &namespace, by.owner) {
+            // The id belongs to another socket, which 120 random bits do not do by chance.
+            return Outcome::UnknownSocket;
+        }
+        self.sockets.join(&id, &rooms);
+        self.sessions.enter(session_bits, id, by.stamp_ms);
+        let value = self.sessions.get(&session_bits).map(|row| row.value.clone());
+        let rooms = without_own(&id, rooms);
+        let owner = by.owner;
+        effects.push(Effect::SocketUp { namespace, owner, socket, rooms, session, value });
+        Outcome::Applied
+    }
+
+    fn socket_gone(&mut self, by: Proposer, socket: SocketId, effects: &mut Effects) -> Outcome {
+        let id = socket.to_bits();
+        if !self.owns(by, &id) {
+            return Outcome::UnknownSocket;
+        }
+        let row = self.sockets.remove(&id).expect("a socket that is owned is there");
+        self.sessions.leave(row.session, id);
+        let namespace = row.home.namespace.clone();
+        effects.push(Effect::SocketGone { namespace, owner: by.owner, socket });
+        Outcome::Applied
+    }
+
+    fn join(
+        &mut self,
+        by: Proposer,
+        socket: SocketId,
+        rooms: Rooms,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let id = socket.to_bits();
+        if !self.owns(by, &id) {
+            return Outcome::UnknownSocket;
+        }
+        self.sockets.join(&id, &rooms);
+        effects.extend(self.moved(&id, rooms, joined));
+        Outcome::Applied
+    }
+
+    fn leave(
+        &mut self,
+        by: Proposer,
+        socket: SocketId,
+        rooms: Rooms,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let id = socket.to_bits();
+        if !self.owns(by, &id) {
+            return Outcome::UnknownSocket;
+        }
+        self.sockets.leave(&id, &rooms);
+        effects.extend(self.moved(&id, rooms, left));
+        Outcome::Applied
+    }
+
+    /// Only the incarnation that owns a socket may change it.
+    fn owns(&self, by: Proposer, id: &SocketBits) -> bool {
+        self.sockets.get(id).is_some_and(|row| row.home.owner == by.owner)
+    }
+
+    /// The effect of a join or leave. It names the rooms also where the socket was in or out
+    /// before, so that whoever asked finds his answer in it.
+    fn moved(&self, id: &SocketBits, rooms: Rooms, effect: Moved) -> Option<Effect> {
+        let rooms = without_own(id, rooms);
+        if rooms.is_empty() {
+            return None;
+        }
+        let home = &self.sockets.get(id)?.home;
+        Some(effect(home.namespace.clone(), home.owner, SocketId::from_bits(*id), rooms))
+    }
+
+    fn disconnect_matching(
+        &self,
+        namespace: Namespace,
+        target: &Target,
+        close: bool,
+        effects: &mut Effects,
+    ) -> Outcome {
+        for id in self.select(&namespace, target) {
+            let Some(row) = self.sockets.get(&id) else { continue };
+            effects.push(Effect::Disconnect {
+                namespace: namespace.clone(),
+                owner: row.home.owner,
+                socket: SocketId::from_bits(id),
+                close,
+            });
+        }
+        Outcome::Applied
+    }
+
+    fn session_put(
+        &mut self,
+        by: Proposer,
+        session: SessionId,
+        expected: u64,
+        text: &str,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let id = session.to_bits();
+        let outcome = self.sessions.put(id, expected, text, by.owner.node, by.stamp_ms);
+        if let (Outcome::Written { .. }, Some(row)) = (&outcome, self.sessions.get(&id)) {
+            for socket in self.sessions.sockets_of(&id) {
+                let Some(home) = self.sockets.get(socket).map(|row| &row.home) else { continue };
+                effects.push(Effect::SessionChanged {
+                    namespace: home.namespace.clone(),
+                    owner: home.owner,
+                    socket: SocketId::from_bits(*socket),
+                    value: row.value.clone(),
+                });
+            }
+        }
+        outcome
+    }
+}
+
+type Moved = fn(Namespace, Owner, SocketId, Rooms) -> Effect;
+
+fn joined(namespace: Namespace, owner: Owner, socket: SocketId, rooms: Rooms) -> Effect {
+    Effect::Joined { namespace, owner, socket, rooms }
+}
+
+fn left(namespace: Namespace, owner: Owner, socket: SocketId, rooms: Rooms) -> Effect {
+    Effect::Left { namespace, owner, socket, rooms }
+}
+
+/// Without the room named after the socket's own id, which it neither joins nor leaves.
+fn without_own(id: &SocketBits, mut rooms: Rooms) -> Rooms {
+    rooms.retain(|room| !is_own_room(id, room));
+    rooms
+}

@@ -1,0 +1,263 @@
+//! What can be asked of the agreed state, and what follows from it.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use super::id::{Pid, SessionId, SocketId};
+use super::target::Target;
+use crate::socketio::Payload;
+
+/// A raft node id: random, made when a node first starts on an empty disk, never used again.
+pub type NodeId = u64;
+
+/// The log index of a node's registration: new at each process start.
+pub type Incarnation = u64;
+
+/// A namespace's name, `/` included.
+pub type Namespace = ByteString;
+
+/// Rooms to join or leave; mostly one.
+pub type Rooms = SmallVec<[ByteString; 1]>;
+
+/// Changes that one node proposes as one log entry.
+///
+/// The state applies each change of a node's incarnation once and in order: `first_seq` numbers
+/// the first change, the others follow on. It refuses all of an incarnation that is not alive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    pub node: NodeId,
+    /// 0 while the node registers ([`Change::NodeUp`] alone may come with it).
+    pub incarnation: Incarnation,
+    pub first_seq: u64,
+    /// Milliseconds since the Unix epoch by the proposer's clock: the only time the state knows.
+    pub stamp_ms: u64,
+    pub changes: Vec<Change>,
+}
+
+/// One change of the agreed state (DESIGN 3).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// The proposer registers. Rows of its older incarnation go.
+    NodeUp(Box<NodeUp>),
+    /// The proposer takes no new clients from now on.
+    NodeDraining,
+    /// The leader declares a node dead, if `incarnation` is still its own: all its sockets go.
+    NodeDown {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
+    /// A socket of the proposer connects to a namespace, with the rooms its middleware joined.
+    SocketUp(Box<SocketUp>),
+    /// A socket of the proposer left its namespace.
+    SocketGone {
+        socket: SocketId,
+    },
+    Join {
+        socket: SocketId,
+        rooms: Rooms,
+    },
+    Leave {
+        socket: SocketId,
+        rooms: Rooms,
+    },
+    /// All sockets that match join the rooms, on whatever node they are.
+    JoinMatching {
+        namespace: Namespace,
+        target: Target,
+        rooms: Rooms,
+    },
+    LeaveMatching {
+        namespace: Namespace,
+        target: Target,
+        rooms: Rooms,
+    },
+    /// All sockets that match are disconnected by their owners; `close` ends the connection too.
+    DisconnectMatching {
+        namespace: Namespace,
+        target: Target,
+        close: bool,
+    },
+    /// Replaces a session, if its revision is still `expected` (0: there is none yet).
+    SessionPut {
+        session: SessionId,
+        expected: u64,
+        value: ByteString,
+    },
+    /// The leader ends a session nobody used, if its revision is still `revision`.
+    SessionExpired {
+        session: SessionId,
+        revision: u64,
+    },
+    /// A packet of a replicated namespace: its place in the log is its place in the order.
+    Packet(Box<Packet>),
+}
+
+impl Change {
+    /// The kinds of changes, as the dump counts them.
+    pub const KINDS: [&'static str; 13] = [
+        "node_up",
+        "node_draining",
+        "node_down",
+        "socket_up",
+        "socket_gone",
+        "join",
+        "leave",
+        "join_matching",
+        "leave_matching",
+        "disconnect_matching",
+        "session_put",
+        "session_expired",
+        "packet",
+    ];
+
+    /// Its place in [`KINDS`](Self::KINDS).
+    pub fn kind(&self) -> usize {
+        match self {
+            Self::NodeUp(_) => 0,
+            Self::NodeDraining => 1,
+            Self::NodeDown { .. } => 2,
+            Self::SocketUp(_) => 3,
+            Self::SocketGone { .. } => 4,
+            Self::Join { .. } => 5,
+            Self::Leave { .. } => 6,
+            Self::JoinMatching { .. } => 7,
+            Self::LeaveMatching { .. } => 8,
+            Self::DisconnectMatching { .. } => 9,
+            Self::SessionPut { .. } => 10,
+            Self::SessionExpired { .. } => 11,
+            Self::Packet(_) => 12,
+        }
+    }
+}
+
+/// How a node presents itself to the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeUp {
+    /// Random, drawn at process start: a retried registration is recognised by it.
+    pub boot: u64,
+    /// The operator's name for the node.
+    pub name: ByteString,
+    /// `host:port` of the node's gRPC services.
+    pub address: ByteString,
+    pub version: ByteString,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketUp {
+    pub socket: SocketId,
+    pub pid: Pid,
+    pub namespace: Namespace,
+    pub session: SessionId,
+    pub rooms: Rooms,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packet {
+    pub namespace: Namespace,
+    pub target: Target,
+    pub payload: Payload,
+    /// The proposer's key for the acks it gathers; every node answers it through the peers.
+    pub ack: Option<u64>,
+}
+
+/// Whose socket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+}
+
+/// How one change ended; the same on every node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Applied,
+    /// The node is registered. `last_seq` is the last change of its previous incarnation that was
+    /// applied (0 if there was none): what it had in flight after that will never be.
+    Registered {
+        incarnation: Incarnation,
+        last_seq: u64,
+    },
+    /// A session was written: its new revision.
+    Written {
+        revision: u64,
+    },
+    /// [`Change::SessionPut`] met another revision; what stands there now.
+    Conflict {
+        revision: u64,
+        value: ByteString,
+    },
+    /// The socket that the change names is not there (any more).
+    UnknownSocket,
+}
+
+/// What follows from an applied change, for the nodes concerned to act on, in log order.
+///
+/// Effects of sockets name their owner: other nodes pass over them. A packet concerns every node
+/// that has sockets in the namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The socket belongs to its rooms from here on; its CONNECT is answered.
+    SocketUp {
+        namespace: Namespace,
+        owner: Owner,
+        socket: SocketId,
+        rooms: Rooms,
+        session: SessionId,
+        value: Option<Arc<SessionValue>>,
+    },
+    SocketGone {
+        namespace: Namespace,
+        owner: Owner,
+        socket: SocketId,
+    },
+    Joined {
+        namespace: Namespace,
+        owner: Owner,
+        socket: SocketId,
+        rooms: Rooms,
+    },
+    Left {
+        namespace: Namespace,
+        owner: Owner,
+        socket: SocketId,
+        rooms: Rooms,
+    },
+    Disconnect {
+        namespace: Namespace,
+        owner: Owner,
+        socket: SocketId,
+        close: bool,
+    },
+    /// The session of `socket` changed; filters see `value` from here on.
+    SessionChanged {
+        namespace: Namespace,
+        owner: Owner,
+        socket: SocketId,
+        value: Arc<SessionValue>,
+    },
+    Packet(Box<Packet>, Owner),
+    NodeUp {
+        owner: Owner,
+    },
+    NodeDown {
+        owner: Owner,
+    },
+}
+
+/// A session's JSON object, both as its text and as filters look at it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionValue {
+    pub text: ByteString,
+    pub object: serde_json::Map<String, serde_json::Value>,
+}
+
+impl SessionValue {
+    /// None if the text is not a JSON object. The text is copied: it may be a piece of a log
+    /// entry, which the session would otherwise keep in memory.
+    pub fn parse(text: &str) -> Option<Self> {
+        let object = serde_json::from_str(text).ok()?;
+        Some(Self { text: ByteString::from(text.to_owned()), object })
+    }
+}

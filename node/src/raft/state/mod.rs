@@ -1,0 +1,47 @@
+//! What the cluster agrees on: a pure value that changes are applied to.
+
+mod apply;
+mod change;
+mod dump;
+mod id;
+mod lookup;
+mod nodes;
+mod rooms;
+mod select;
+mod sessions;
+mod snapshot;
+mod sockets;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Applied, Effects, Verdict};
+pub use change::{
+    Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Packet, Proposal,
+    Rooms, SessionValue, SocketUp,
+};
+pub use id::{InvalidId, Pid, SessionId, SocketId};
+pub use lookup::SocketView;
+pub use nodes::{Node, NodeStatus};
+pub use select::NodeIds;
+pub use sessions::{SESSION_TTL_MS, Session, next_revision};
+pub use snapshot::DecodeError;
+pub use target::{FilterError, SessionFilter, Target};
+
+use nodes::Nodes;
+use sessions::Sessions;
+use sockets::Sockets;
+
+/// All that is agreed, after the change at [`index`](Self::index).
+///
+/// A clone costs next to nothing and shares what does not change: it is the view that readers
+/// hold. [`apply`](Self::apply) is the only way to change it, reads no clock and does no I/O, and
+/// does the same on every node: iteration is in the order of keys, never of hashes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    index: u64,
+    nodes: Nodes,
+    sockets: Sockets,
+    sessions: Sessions,
+    applied: [u64; Change::KINDS.len()],
+}

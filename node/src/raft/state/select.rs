@@ -1,0 +1,105 @@
+//! Which sockets and which nodes a target means.
+
+use bytestring::ByteString;
+use serde_json::{Map, Value};
+use smallvec::SmallVec;
+
+use super::State;
+use super::change::NodeId;
+use super::id::SocketId;
+use super::rooms::SocketBits;
+use super::sockets::{Row, is_own_room};
+use super::target::Target;
+
+/// The nodes of a target: few, sorted, each once.
+pub type NodeIds = SmallVec<[NodeId; 4]>;
+
+impl State {
+    /// The sockets that a target means, in an order that is the same on every node.
+    pub fn matching(&self, namespace: &str, target: &Target) -> Vec<SocketId> {
+        self.select(namespace, target).into_iter().map(SocketId::from_bits).collect()
+    }
+
+    /// The nodes on which a room has members.
+    pub fn nodes_of_room(&self, namespace: &str, room: &str) -> NodeIds {
+        let mut nodes = NodeIds::new();
+        self.add_nodes_of_room(namespace, room, &mut nodes);
+        sorted(nodes)
+    }
+
+    /// The nodes that have sockets in the target's rooms. `except` and the filter are for the
+    /// receivers to look at: this answers for each direct emit, and must be quick.
+    pub fn nodes_of_target(&self, namespace: &str, target: &Target) -> NodeIds {
+        if target.rooms.is_empty() {
+            return self.sockets.homes(namespace).map(|home| home.owner.node).collect();
+        }
+        let mut nodes = NodeIds::new();
+        for room in &target.rooms {
+            self.add_nodes_of_room(namespace, room, &mut nodes);
+        }
+        sorted(nodes)
+    }
+
+    fn add_nodes_of_room(&self, namespace: &str, room: &str, nodes: &mut NodeIds) {
+        if let Some(room) = self.sockets.room(namespace, room) {
+            nodes.extend(room.nodes());
+        }
+        if let Some((_id, row)) = self.own_room(namespace, room) {
+            nodes.push(row.home.owner.node);
+        }
+    }
+
+    /// The socket whose own room this is.
+    fn own_room(&self, namespace: &str, room: &str) -> Option<(SocketBits, &Row)> {
+        let id = room.parse::<SocketId>().ok()?.to_bits();
+        let row = self.sockets.get(&id)?;
+        (*row.home.namespace == *namespace).then_some((id, row))
+    }
+
+    pub(super) fn select(&self, namespace: &str, target: &Target) -> Vec<SocketBits> {
+        if target.rooms.is_empty() {
+            return self
+                .sockets
+                .iter()
+                .filter(|(_, row)| *row.home.namespace == *namespace)
+                .filter(|(id, row)| self.passes(id, row, target))
+                .map(|(id, _)| *id)
+                .collect();
+        }
+        let mut selected: Vec<SocketBits> = Vec::new();
+        for room in &target.rooms {
+            if let Some(room) = self.sockets.room(namespace, room) {
+                selected.extend(room.members());
+            }
+            selected.extend(self.own_room(namespace, room).map(|(id, _row)| id));
+        }
+        selected.sort_unstable();
+        selected.dedup();
+        if !target.except.is_empty() || target.filter.is_some() {
+            selected
+                .retain(|id| self.sockets.get(id).is_some_and(|row| self.passes(id, row, target)));
+        }
+        selected
+    }
+
+    /// Whether a socket in the target's rooms is not excepted, and matches its filter.
+    fn passes(&self, id: &SocketBits, row: &Row, target: &Target) -> bool {
+        let is_in = |room: &ByteString| {
+            row.rooms.iter().any(|joined| **joined == **room) || is_own_room(id, room)
+        };
+        !target.except.iter().any(is_in)
+            && target.filter.as_ref().is_none_or(|filter| match self.sessions.get(&row.session) {
+                Some(session) => filter.matches(&session.value.object),
+                None => filter.matches(&EMPTY),
+            })
+    }
+}
+
+/// The session of a client that never wrote one.
+static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+
+fn sorted(mut nodes: NodeIds) -> NodeIds {
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}

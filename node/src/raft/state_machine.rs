@@ -1,0 +1,216 @@
+//! Applies changes, takes snapshots.
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use tracing::{error, info};
+
+use super::deliveries::{Batch, Deliveries};
+use super::planted::PlantedBug;
+use super::snapshots::Snapshots;
+use super::state::{self, Change, Owner, State, Verdict};
+use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use super::wire::decode_proposal;
+
+/// So many entries are applied at most before their effects are handed over.
+const MAX_BATCH: usize = 256;
+
+/// The agreed state, and how far it is. Owned by openraft's apply task.
+#[derive(Debug)]
+pub(crate) struct StateMachine {
+    state: State,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    /// The state as readers see it, replaced after each batch.
+    view: Arc<ArcSwap<State>>,
+    deliveries: Arc<Deliveries>,
+    snapshots: Snapshots,
+    /// The snapshot that was read at start: installing it need not write it again.
+    kept: Option<LogId>,
+    /// Changes of the entry in hand; kept for its memory.
+    changes: Vec<state::Applied>,
+}
+
+impl StateMachine {
+    pub(crate) fn new(
+        view: Arc<ArcSwap<State>>,
+        deliveries: Arc<Deliveries>,
+        snapshots: Snapshots,
+    ) -> Self {
+        Self {
+            state: State::default(),
+            applied: None,
+            membership: StoredMembership::default(),
+            view,
+            deliveries,
+            snapshots,
+            kept: None,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Applies one entry at its place; what follows goes to `batch`.
+    fn apply_entry(&mut self, entry: &Entry, batch: &mut Batch) -> io::Result<Applied> {
+        let index = entry.log_id.index;
+        let mut applied = Applied { index, ..Applied::default() };
+        match &entry.payload {
+            EntryPayload::Blank => self.state.advance_to(index),
+            EntryPayload::Membership(membership) => {
+                self.state.advance_to(index);
+                self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            }
+            EntryPayload::Normal(data) => {
+                self.apply_proposal(index, data.0.clone(), batch, &mut applied)?;
+            }
+        }
+        self.applied = Some(entry.log_id);
+        Ok(applied)
+    }
+
+    /// A proposal that cannot be read stops the node: it comes from a newer version, and to pass
+    /// over it would let the replicas part.
+    fn apply_proposal(
+        &mut self,
+        index: u64,
+        bytes: Bytes,
+        batch: &mut Batch,
+        applied: &mut Applied,
+    ) -> io::Result<()> {
+        let mut proposal = decode_proposal(bytes)?;
+        if self.deliveries.planted == Some(PlantedBug::NoDedup)
+            && let Some(node) = self.state.node(proposal.node)
+        {
+            proposal.first_seq = node.last_seq + 1;
+        }
+        let proposer = Owner { node: proposal.node, incarnation: proposal.incarnation };
+        if proposal.changes.iter().any(|change| matches!(change, Change::NodeDraining)) {
+            batch.note_peers();
+        }
+        match self.state.apply(index, proposal, &mut self.changes) {
+            Verdict::Applied { .. } => {}
+            Verdict::Refused { .. } => applied.refused = true,
+            Verdict::Gap { expected } => {
+                error!(node = proposer.node, expected, "a node's proposals have a gap");
+                applied.refused = true;
+            }
+        }
+        for change in self.changes.drain(..) {
+            if let state::Outcome::Registered { incarnation, .. } = change.outcome {
+                applied.incarnation = Some(incarnation);
+            }
+            batch.add(&self.deliveries, &self.state, index, proposer, change);
+        }
+        Ok(())
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
+    }
+}
+
+/// Applies the entries that are committed but not in `state`: for looking at a node that is down.
+pub(crate) fn replay(state: &mut State, entries: Vec<Entry>) -> io::Result<()> {
+    let mut changes = Vec::new();
+    for entry in entries {
+        match entry.payload {
+            EntryPayload::Normal(data) => {
+                let proposal = decode_proposal(data.0)?;
+                state.apply(entry.log_id.index, proposal, &mut changes);
+                changes.clear();
+            }
+            EntryPayload::Blank | EntryPayload::Membership(_) => {
+                state.advance_to(entry.log_id.index);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    /// Applies all entries that are ready, publishes one view of them, hands over their effects,
+    /// and answers their proposers: each of these once for the whole batch.
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let deliveries = self.deliveries.clone();
+        let mut answers: Vec<(ApplyResponder<TypeConfig>, Applied)> = Vec::new();
+        let mut ready = entries.ready_chunks(MAX_BATCH);
+        while let Some(chunk) = ready.next().await {
+            let mut batch = Batch::begin(&deliveries);
+            for item in chunk {
+                let (entry, responder) = item?;
+                let applied = self.apply_entry(&entry, &mut batch)?;
+                answers.extend(responder.map(|responder| (responder, applied)));
+            }
+            self.view.store(Arc::new(self.state.clone()));
+            batch.deliver(&deliveries, &self.state).await;
+            for (responder, applied) in answers.drain(..) {
+                responder.send(applied);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder {
+            state: self.state.clone(),
+            meta: self.meta(),
+            snapshots: self.snapshots.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
+        let state = State::decode(snapshot.clone())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if self.kept.is_none() || self.kept != meta.last_log_id {
+            self.snapshots.keep(Snapshot { meta: meta.clone(), snapshot }).await?;
+            self.kept = meta.last_log_id;
+        }
+        info!(index = state.index(), "snapshot installed");
+        self.state = state;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.view.store(Arc::new(self.state.clone()));
+        self.deliveries.skipped_to(&self.state);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let newest = self.snapshots.newest().await?;
+        self.kept = newest.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
+        Ok(newest)
+    }
+}
+
+/// Writes a snapshot of the state as it was when the builder was made, beside applying.
+pub(crate) struct SnapshotBuilder {
+    state: State,
+    meta: SnapshotMeta,
+    snapshots: Snapshots,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let state = self.state.clone();
+        let bytes = self.snapshots.run(move || Bytes::from(state.encode())).await?;
+        let snapshot = Snapshot { meta: self.meta.clone(), snapshot: bytes };
+        self.snapshots.keep(snapshot.clone()).await?;
+        info!(index = self.state.index(), bytes = snapshot.snapshot.len(), "snapshot taken");
+        Ok(snapshot)
+    }
+}

@@ -1,0 +1,246 @@
+//! Where a node keeps what must survive its process: a directory, or a simulated machine's memory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Durability;
+use super::log_store::{LogStore, MemoryLog};
+use super::planted::PlantedBug;
+use super::snapshots::Snapshots;
+use super::state::NodeId;
+use super::types::Snapshot;
+use crate::random;
+
+/// Who this node is. Made when it first starts on an empty disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// Never used by a node with another log: raft's promises hang on it.
+    pub(crate) node: NodeId,
+    /// The cluster that this node belongs to or has pledged itself to; 0: none yet.
+    pub(crate) cluster: u64,
+    /// The node that is forming the cluster this one has pledged itself to.
+    pub(crate) founder: NodeId,
+    /// The members of the cluster that this node is forming: id, name, address.
+    #[serde(default)]
+    pub(crate) founding: Vec<(NodeId, String, String)>,
+    /// The machine's boot id, where entries do not survive the machine.
+    #[serde(default)]
+    pub(crate) machine: Option<String>,
+}
+
+impl Identity {
+    fn new(machine: Option<String>) -> Self {
+        let node = loop {
+            // 48 bits: exact also where ids are read as JavaScript numbers.
+            let id = random::number() >> 16;
+            if id != 0 {
+                break id;
+            }
+        };
+        Self { node, cluster: 0, founder: 0, founding: Vec::new(), machine }
+    }
+}
+
+/// What a machine without a disk remembers between two processes. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    log: MemoryLog,
+    snapshot: Arc<Mutex<Option<Snapshot>>>,
+    identity: Arc<Mutex<Option<Identity>>>,
+    planted: Option<PlantedBug>,
+}
+
+impl MemoryDisk {
+    /// A disk on which the log is durable only `sync_time` after it was written.
+    pub fn slow(sync_time: Duration) -> Self {
+        Self { log: MemoryLog::slow(sync_time), ..Self::default() }
+    }
+
+    /// The process that uses this disk has a bug.
+    pub fn with_planted_bug(self, planted: Option<PlantedBug>) -> Self {
+        Self { planted, ..self }
+    }
+
+    pub(crate) fn planted_bug(&self) -> Option<PlantedBug> {
+        self.planted
+    }
+
+    /// The machine crashed: what was not durable is gone. Returns how many writes that were.
+    pub fn crash(&self) -> usize {
+        self.log.crash()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Storage {
+    Directory { path: PathBuf, durability: Durability },
+    Memory(MemoryDisk),
+}
+
+const IDENTITY_FILE: &str = "identity.json";
+const LOG_DIRECTORY: &str = "log";
+const SNAPSHOT_DIRECTORY: &str = "snapshots";
+
+impl Storage {
+    pub(crate) fn open_log(&self) -> io::Result<LogStore> {
+        match self {
+            Self::Directory { path, durability } => {
+                LogStore::open(&path.join(LOG_DIRECTORY), *durability == Durability::Fsync)
+            }
+            Self::Memory(disk) => Ok(LogStore::Memory(disk.log.clone())),
+        }
+    }
+
+    pub(crate) fn open_snapshots(&self) -> io::Result<Snapshots> {
+        match self {
+            Self::Directory { path, .. } => Snapshots::open(&path.join(SNAPSHOT_DIRECTORY)),
+            Self::Memory(disk) => Ok(Snapshots::Memory(disk.snapshot.clone())),
+        }
+    }
+
+    /// Whether a node has kept anything here.
+    pub(crate) fn exists(&self) -> bool {
+        match self {
+            Self::Directory { path, .. } => path.join(IDENTITY_FILE).exists(),
+            Self::Memory(disk) => {
+                disk.identity.lock().expect("nothing panics while it holds it").is_some()
+            }
+        }
+    }
+
+    /// The identity kept here, or a new one, which is kept from now on.
+    pub(crate) fn identity(&self) -> io::Result<Identity> {
+        match self {
+            Self::Directory { path, durability } => {
+                fs::create_dir_all(path)?;
+                // What was only handed to the operating system may have died with it, votes too:
+                // a node that forgot a vote must not take part under its old id.
+                let machine = (*durability == Durability::Os).then(machine_boot).flatten();
+                match read_identity(&path.join(IDENTITY_FILE))? {
+                    Some(identity) if identity.machine == machine || machine.is_none() => {
+                        Ok(identity)
+                    }
+                    Some(_) => {
+                        tracing::warn!("the machine was restarted: this node begins anew");
+                        forget(path)?;
+                        self.keep_new(machine)
+                    }
+                    None if has_log(path)? => Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{IDENTITY_FILE} is missing beside a log"),
+                    )),
+                    None => self.keep_new(machine),
+                }
+            }
+            Self::Memory(disk) => {
+                let mut identity = disk.identity.lock().expect("nothing panics while it holds it");
+                Ok(identity.get_or_insert_with(|| Identity::new(None)).clone())
+            }
+        }
+    }
+
+    fn keep_new(&self, machine: Option<String>) -> io::Result<Identity> {
+        let identity = Identity::new(machine);
+        self.keep_identity(&identity)?;
+        Ok(identity)
+    }
+
+    /// Durable once this returns.
+    pub(crate) fn keep_identity(&self, identity: &Identity) -> io::Result<()> {
+        match self {
+            Self::Directory { path, .. } => {
+                let temporary = path.join("identity.tmp");
+                let mut file = File::create(&temporary)?;
+                file.write_all(&serde_json::to_vec_pretty(identity)?)?;
+                file.sync_all()?;
+                fs::rename(&temporary, path.join(IDENTITY_FILE))?;
+                File::open(path)?.sync_all()
+            }
+            Self::Memory(disk) => {
+                *disk.identity.lock().expect("nothing panics while it holds it") =
+                    Some(identity.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read_identity(path: &Path) -> io::Result<Option<Identity>> {
+    match fs::read(path) {
+        Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn has_log(path: &Path) -> io::Result<bool> {
+    match fs::read_dir(path.join(LOG_DIRECTORY)) {
+        Ok(entries) => Ok(entries.count() > 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn forget(path: &Path) -> io::Result<()> {
+    for directory in [LOG_DIRECTORY, SNAPSHOT_DIRECTORY] {
+        match fs::remove_dir_all(path.join(directory)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Differs after each start of the machine; unknown where there is no Linux.
+fn machine_boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn storage(path: &Path, durability: Durability) -> Storage {
+        Storage::Directory { path: path.to_owned(), durability }
+    }
+
+    #[test]
+    fn identity_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = storage(directory.path(), Durability::Fsync);
+        let identity = storage.identity().unwrap();
+        assert!(identity.node != 0 && identity.node < 1 << 48);
+        assert_eq!(storage.identity().unwrap(), identity);
+        let changed = Identity { cluster: 7, ..identity };
+        storage.keep_identity(&changed).unwrap();
+        assert_eq!(storage.identity().unwrap(), changed);
+    }
+
+    #[test]
+    fn machine_restart_makes_an_unsynced_node_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = storage(directory.path(), Durability::Os);
+        let identity = storage.identity().unwrap();
+        assert_eq!(storage.identity().unwrap(), identity);
+        let before = Identity { machine: Some("another boot".to_owned()), ..identity.clone() };
+        storage.keep_identity(&before).unwrap();
+        assert_ne!(storage.identity().unwrap().node, identity.node);
+    }
+
+    #[test]
+    fn log_without_an_identity_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join(LOG_DIRECTORY)).unwrap();
+        fs::write(directory.path().join(LOG_DIRECTORY).join("r-0.wal"), b"").unwrap();
+        let error = storage(directory.path(), Durability::Fsync).identity().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,8 @@
+//! Nodes in one process, over real TCP on the loopback.
+
+mod cluster;
+mod faults;
+mod harness;
+mod links;
+mod restarts;
+mod storage_suite;

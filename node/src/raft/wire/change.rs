@@ -1,0 +1,321 @@
+//! Proposals, as they are stored in the log.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use flotilla_proto::raft as proto;
+use prost::Message;
+use proto::change::Kind;
+
+use super::WireError;
+use crate::raft::state::{
+    Change, NodeUp, Packet, Pid, Proposal, SessionFilter, SessionId, SocketId, SocketUp, Target,
+};
+use crate::socketio::Payload;
+
+pub(crate) fn encode_proposal(proposal: &Proposal) -> Bytes {
+    let message = proto::Proposal {
+        node: proposal.node,
+        incarnation: proposal.incarnation,
+        first_seq: proposal.first_seq,
+        stamp_ms: proposal.stamp_ms,
+        changes: proposal.changes.iter().map(change_to_wire).collect(),
+    };
+    message.encode_to_vec().into()
+}
+
+/// Texts and attachments of the result are slices of `bytes`.
+pub(crate) fn decode_proposal(bytes: Bytes) -> Result<Proposal, WireError> {
+    let message = proto::Proposal::decode(bytes).map_err(|_| WireError::Malformed)?;
+    Ok(Proposal {
+        node: message.node,
+        incarnation: message.incarnation,
+        first_seq: message.first_seq,
+        stamp_ms: message.stamp_ms,
+        changes: message.changes.into_iter().map(change_from_wire).collect::<Result<_, _>>()?,
+    })
+}
+
+fn change_to_wire(change: &Change) -> proto::Change {
+    let kind = match change {
+        Change::NodeUp(node) => Kind::NodeUp(proto::NodeUp {
+            boot: node.boot,
+            name: text_to_wire(&node.name),
+            address: text_to_wire(&node.address),
+            version: text_to_wire(&node.version),
+        }),
+        Change::NodeDraining => Kind::NodeDraining(proto::NodeDraining {}),
+        Change::NodeDown { node, incarnation } => {
+            Kind::NodeDown(proto::NodeDown { node: *node, incarnation: *incarnation })
+        }
+        Change::SocketUp(up) => Kind::SocketUp(proto::SocketUp {
+            socket: id_to_wire(up.socket.as_str()),
+            pid: id_to_wire(up.pid.as_str()),
+            namespace: text_to_wire(&up.namespace),
+            session: id_to_wire(up.session.as_str()),
+            rooms: texts_to_wire(&up.rooms),
+        }),
+        Change::SocketGone { socket } => {
+            Kind::SocketGone(proto::SocketGone { socket: id_to_wire(socket.as_str()) })
+        }
+        Change::Join { socket, rooms } => Kind::Join(socket_rooms_to_wire(*socket, rooms)),
+        Change::Leave { socket, rooms } => Kind::Leave(socket_rooms_to_wire(*socket, rooms)),
+        Change::JoinMatching { namespace, target, rooms } => {
+            Kind::JoinMatching(target_rooms_to_wire(namespace, target, rooms))
+        }
+        Change::LeaveMatching { namespace, target, rooms } => {
+            Kind::LeaveMatching(target_rooms_to_wire(namespace, target, rooms))
+        }
+        Change::DisconnectMatching { namespace, target, close } => {
+            Kind::DisconnectMatching(proto::DisconnectMatching {
+                namespace: text_to_wire(namespace),
+                target: Some(target_to_wire(target)),
+                close: *close,
+            })
+        }
+        Change::SessionPut { session, expected, value } => Kind::SessionPut(proto::SessionPut {
+            session: id_to_wire(session.as_str()),
+            expected: *expected,
+            value: text_to_wire(value),
+        }),
+        Change::SessionExpired { session, revision } => {
+            Kind::SessionExpired(proto::SessionExpired {
+                session: id_to_wire(session.as_str()),
+                revision: *revision,
+            })
+        }
+        Change::Packet(packet) => Kind::Packet(proto::Packet {
+            namespace: text_to_wire(&packet.namespace),
+            target: Some(target_to_wire(&packet.target)),
+            json: text_to_wire(&packet.payload.json),
+            attachments: packet.payload.attachments.clone(),
+            ack: packet.ack,
+        }),
+    };
+    proto::Change { kind: Some(kind) }
+}
+
+fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
+    Ok(match change.kind.ok_or(WireError::Missing("change"))? {
+        Kind::NodeUp(node) => Change::NodeUp(Box::new(NodeUp {
+            boot: node.boot,
+            name: text(node.name)?,
+            address: text(node.address)?,
+            version: text(node.version)?,
+        })),
+        Kind::NodeDraining(proto::NodeDraining {}) => Change::NodeDraining,
+        Kind::NodeDown(down) => Change::NodeDown { node: down.node, incarnation: down.incarnation },
+        Kind::SocketUp(up) => Change::SocketUp(Box::new(SocketUp {
+            socket: socket_id(&up.socket)?,
+            pid: ascii(&up.pid)?.parse::<Pid>().map_err(|_| WireError::Invalid("pid"))?,
+            namespace: text(up.namespace)?,
+            session: session_id(&up.session)?,
+            rooms: texts(up.rooms)?,
+        })),
+        Kind::SocketGone(gone) => Change::SocketGone { socket: socket_id(&gone.socket)? },
+        Kind::Join(join) => {
+            Change::Join { socket: socket_id(&join.socket)?, rooms: texts(join.rooms)? }
+        }
+        Kind::Leave(leave) => {
+            Change::Leave { socket: socket_id(&leave.socket)?, rooms: texts(leave.rooms)? }
+        }
+        Kind::JoinMatching(join) => Change::JoinMatching {
+            namespace: text(join.namespace)?,
+            target: target(join.target)?,
+            rooms: texts(join.rooms)?,
+        },
+        Kind::LeaveMatching(leave) => Change::LeaveMatching {
+            namespace: text(leave.namespace)?,
+            target: target(leave.target)?,
+            rooms: texts(leave.rooms)?,
+        },
+        Kind::DisconnectMatching(disconnect) => Change::DisconnectMatching {
+            namespace: text(disconnect.namespace)?,
+            target: target(disconnect.target)?,
+            close: disconnect.close,
+        },
+        Kind::SessionPut(put) => Change::SessionPut {
+            session: session_id(&put.session)?,
+            expected: put.expected,
+            value: text(put.value)?,
+        },
+        Kind::SessionExpired(expired) => Change::SessionExpired {
+            session: session_id(&expired.session)?,
+            revision: expired.revision,
+        },
+        Kind::Packet(packet) => Change::Packet(Box::new(Packet {
+            namespace: text(packet.namespace)?,
+            target: target(packet.target)?,
+            payload: Payload { json: text(packet.json)?, attachments: packet.attachments },
+            ack: packet.ack,
+        })),
+    })
+}
+
+fn socket_rooms_to_wire(socket: SocketId, rooms: &[ByteString]) -> proto::SocketRooms {
+    proto::SocketRooms { socket: id_to_wire(socket.as_str()), rooms: texts_to_wire(rooms) }
+}
+
+fn target_rooms_to_wire(
+    namespace: &ByteString,
+    target: &Target,
+    rooms: &[ByteString],
+) -> proto::TargetRooms {
+    proto::TargetRooms {
+        namespace: text_to_wire(namespace),
+        target: Some(target_to_wire(target)),
+        rooms: texts_to_wire(rooms),
+    }
+}
+
+pub(crate) fn target_to_wire(target: &Target) -> proto::Target {
+    proto::Target {
+        rooms: texts_to_wire(&target.rooms),
+        except: texts_to_wire(&target.except),
+        filter: target.filter.as_ref().map(filter_to_wire),
+    }
+}
+
+fn filter_to_wire(filter: &SessionFilter) -> Bytes {
+    let object = filter.pairs().iter().cloned().collect::<serde_json::Map<_, _>>();
+    serde_json::to_vec(&object).expect("scalars under text keys are JSON").into()
+}
+
+pub(crate) fn target(target: Option<proto::Target>) -> Result<Target, WireError> {
+    let target = target.ok_or(WireError::Missing("target"))?;
+    Ok(Target {
+        rooms: texts(target.rooms)?,
+        except: texts(target.except)?,
+        filter: target.filter.as_deref().map(filter).transpose()?,
+    })
+}
+
+fn filter(json: &[u8]) -> Result<SessionFilter, WireError> {
+    let value = serde_json::from_slice::<serde_json::Value>(json)
+        .map_err(|_| WireError::Invalid("filter"))?;
+    SessionFilter::try_from(value).map_err(|_| WireError::Invalid("filter"))
+}
+
+fn text_to_wire(text: &ByteString) -> Bytes {
+    text.as_bytes().clone()
+}
+
+fn texts_to_wire(texts: &[ByteString]) -> Vec<Bytes> {
+    texts.iter().map(text_to_wire).collect()
+}
+
+fn id_to_wire(id: &str) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
+
+fn text(bytes: Bytes) -> Result<ByteString, WireError> {
+    ByteString::try_from(bytes).map_err(|_| WireError::Invalid("text"))
+}
+
+fn texts<T: FromIterator<ByteString>>(all: Vec<Bytes>) -> Result<T, WireError> {
+    all.into_iter().map(text).collect()
+}
+
+fn ascii(bytes: &[u8]) -> Result<&str, WireError> {
+    std::str::from_utf8(bytes).map_err(|_| WireError::Invalid("id"))
+}
+
+fn socket_id(bytes: &[u8]) -> Result<SocketId, WireError> {
+    ascii(bytes)?.parse().map_err(|_| WireError::Invalid("socket id"))
+}
+
+fn session_id(bytes: &[u8]) -> Result<SessionId, WireError> {
+    ascii(bytes)?.parse().map_err(|_| WireError::Invalid("session id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use smallvec::smallvec;
+
+    use super::*;
+
+    fn every_change() -> Vec<Change> {
+        let socket = SocketId::random();
+        let session = SessionId::random();
+        let rooms = smallvec![ByteString::from("a"), ByteString::from("ü")];
+        let target = Target {
+            rooms: smallvec![ByteString::from("a")],
+            except: smallvec![ByteString::from("b")],
+            filter: Some(SessionFilter::try_from(json!({"z": 1, "a": null})).unwrap()),
+        };
+        let namespace = ByteString::from("/");
+        vec![
+            Change::NodeUp(Box::new(NodeUp {
+                boot: 7,
+                name: "n1".into(),
+                address: "127.0.0.1:1".into(),
+                version: "0.1.0".into(),
+            })),
+            Change::NodeDraining,
+            Change::NodeDown { node: 1, incarnation: 2 },
+            Change::SocketUp(Box::new(SocketUp {
+                socket,
+                pid: Pid::random(),
+                namespace: namespace.clone(),
+                session,
+                rooms: rooms.clone(),
+            })),
+            Change::SocketGone { socket },
+            Change::Join { socket, rooms: rooms.clone() },
+            Change::Leave { socket, rooms: rooms.clone() },
+            Change::JoinMatching {
+                namespace: namespace.clone(),
+                target: target.clone(),
+                rooms: rooms.clone(),
+            },
+            Change::LeaveMatching { namespace: namespace.clone(), target: target.clone(), rooms },
+            Change::DisconnectMatching { namespace: namespace.clone(), target, close: true },
+            Change::SessionPut { session, expected: 3, value: "{}".into() },
+            Change::SessionExpired { session, revision: 4 },
+            Change::Packet(Box::new(Packet {
+                namespace,
+                target: Target::default(),
+                payload: Payload {
+                    json: r#"["msg",{"_placeholder":true,"num":0}]"#.into(),
+                    attachments: vec![Bytes::from_static(&[0, 255])],
+                },
+                ack: Some(0),
+            })),
+        ]
+    }
+
+    #[test]
+    fn every_change_survives_its_encoded_form() {
+        let proposal = Proposal {
+            node: 1 << 47,
+            incarnation: 9,
+            first_seq: 10,
+            stamp_ms: 1_700_000_000_000,
+            changes: every_change(),
+        };
+        assert_eq!(decode_proposal(encode_proposal(&proposal)), Ok(proposal));
+    }
+
+    #[test]
+    fn unknown_change_is_refused_not_skipped() {
+        let message = proto::Proposal {
+            changes: vec![proto::Change { kind: None }],
+            ..proto::Proposal::default()
+        };
+        let decoded = decode_proposal(message.encode_to_vec().into());
+        assert_eq!(decoded, Err(WireError::Missing("change")));
+    }
+
+    #[test]
+    fn text_must_be_utf8_and_ids_must_be_ids() {
+        let gone = Kind::SocketGone(proto::SocketGone { socket: Bytes::from_static(b"short") });
+        let draining = Kind::Packet(proto::Packet {
+            namespace: Bytes::from_static(&[0xff]),
+            ..proto::Packet::default()
+        });
+        for (kind, error) in [(gone, "socket id"), (draining, "text")] {
+            let change = proto::Change { kind: Some(kind) };
+            assert_eq!(change_from_wire(change), Err(WireError::Invalid(error)));
+        }
+    }
+}
