@@ -3,6 +3,7 @@
 pub mod engineio;
 pub mod metrics;
 pub mod net;
+pub mod peers;
 pub mod raft;
 pub mod random;
 pub mod socketio;

@@ -1,0 +1,71 @@
+//! What one node tells another, and how large it is.
+
+use bytestring::ByteString;
+
+use crate::raft::state::{Namespace, NodeId, Target};
+use crate::socketio::Payload;
+
+/// A message between two nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// A packet for those of the receiver's sockets that are meant.
+    Broadcast(Broadcast),
+    /// How many sockets of the sender owe an ack to the broadcast that asked for acks.
+    AckCount { request: u64, sockets: u32 },
+    /// One of them answered; or (`None`) it is gone and will not.
+    Ack { request: u64, payload: Option<Payload> },
+}
+
+/// A direct or volatile emit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broadcast {
+    pub namespace: Namespace,
+    /// The sender's applied log index: the receiver decides who is meant at a state no older.
+    pub applied: u64,
+    pub target: Target,
+    pub payload: Payload,
+    pub volatile: bool,
+    /// The sender's key for the acks that it gathers, if it wants any.
+    pub ack: Option<u64>,
+}
+
+/// A message, and the node that it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound {
+    pub from: NodeId,
+    pub message: Message,
+}
+
+/// What a message takes beside its texts and attachments, roughly.
+const OVERHEAD_BYTES: usize = 64;
+
+impl Message {
+    /// About what it takes in a queue and on the wire.
+    pub(super) fn bytes(&self) -> usize {
+        OVERHEAD_BYTES
+            + match self {
+                Self::Broadcast(broadcast) => {
+                    let target = &broadcast.target;
+                    broadcast.namespace.len()
+                        + texts_bytes(&target.rooms)
+                        + texts_bytes(&target.except)
+                        + payload_bytes(&broadcast.payload)
+                }
+                Self::AckCount { .. } | Self::Ack { payload: None, .. } => 0,
+                Self::Ack { payload: Some(payload), .. } => payload_bytes(payload),
+            }
+    }
+
+    /// Better lost than late.
+    pub(super) fn is_volatile(&self) -> bool {
+        matches!(self, Self::Broadcast(Broadcast { volatile: true, .. }))
+    }
+}
+
+fn payload_bytes(payload: &Payload) -> usize {
+    payload.json.len() + payload.attachments.iter().map(bytes::Bytes::len).sum::<usize>()
+}
+
+fn texts_bytes(texts: &[ByteString]) -> usize {
+    texts.iter().map(|text| text.len() + OVERHEAD_BYTES / 4).sum()
+}
