@@ -1,5 +1,6 @@
 //! Flotilla: a clustered Socket.IO server. One binary, started three times, is a cluster.
 
+pub mod adapter;
 pub mod engineio;
 pub mod metrics;
 pub mod net;

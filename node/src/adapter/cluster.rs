@@ -1,0 +1,537 @@
+//! The sockets of every node: replicated or direct delivery.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use futures_util::FutureExt as _;
+use hashbrown::HashMap;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+
+use super::acks::Asker;
+use super::delivery;
+use super::gathers::{Gathering, Gathers};
+use super::local::{Local, Plane};
+use super::outbox::Encoded;
+use super::recipient::{Phase, Recipient};
+use crate::metrics;
+use crate::peers::{Broadcast, Inbound, Message, Peers};
+use crate::raft::state::{
+    Change, Namespace, NodeId, Packet, Pid, Rooms, SessionId, SocketId, SocketUp, State, Target,
+};
+use crate::raft::{ProposeError, Raft, Receipt};
+use crate::socketio::Payload;
+use crate::socketio::codec::Kind;
+
+/// How a namespace's packets travel unless an emit says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryMode {
+    /// Through the log: one order for all, and nothing acknowledged is lost.
+    #[default]
+    Replicated,
+    /// Straight to the nodes that have a target: at most once, in order for each sender.
+    Direct,
+}
+
+/// How one emit travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmitFlags {
+    /// Direct delivery, whatever the namespace's mode.
+    pub direct: bool,
+    /// Only to clients that can take it now; always direct.
+    pub volatile: bool,
+    /// Only to this node's sockets; always direct.
+    pub local: bool,
+}
+
+/// This node's place among the adapters of all nodes.
+pub struct Cluster {
+    pub(super) raft: Arc<Raft>,
+    pub(super) peers: Peers,
+    pub(super) gathers: Arc<Gathers>,
+    adapters: RwLock<HashMap<Namespace, Arc<Adapter>, FixedState>>,
+    /// Sockets that ended while that could not be agreed; as many as there were at most, since no
+    /// new ones come then.
+    unsettled: Mutex<Vec<SocketId>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    /// Cancelled when a delivery task ends unasked.
+    failed: CancellationToken,
+    shards: usize,
+}
+
+/// How long to wait before ends of sockets are proposed again to a node that had too much to do.
+const SETTLE_RETRY: Duration = Duration::from_millis(200);
+
+/// Broadcasts of peers that may wait for a namespace's delivery task; beyond, they are dropped.
+const INBOUND_CAPACITY: usize = 4096;
+
+impl Cluster {
+    pub fn new(
+        raft: Arc<Raft>,
+        peers: Peers,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        let shards = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(16);
+        Arc::new(Self {
+            raft,
+            peers,
+            gathers: Arc::default(),
+            adapters: RwLock::default(),
+            unsettled: Mutex::default(),
+            tasks,
+            shutdown,
+            failed: CancellationToken::new(),
+            shards,
+        })
+    }
+
+    /// The adapter of a namespace, made and started at its first use.
+    pub fn adapter(self: &Arc<Self>, name: &Namespace, mode: DeliveryMode) -> Arc<Adapter> {
+        let mut adapters =
+            self.adapters.write().expect("nothing panics while it holds the adapters");
+        if let Some(adapter) = adapters.get(name) {
+            return adapter.clone();
+        }
+        let (inbound, from_peers) = mpsc::channel(INBOUND_CAPACITY);
+        let adapter = Arc::new(Adapter {
+            name: name.clone(),
+            mode,
+            local: Local::new(self.shards),
+            connecting: Mutex::default(),
+            next_ack_id: AtomicU64::new(0),
+            inbound,
+            cluster: self.clone(),
+        });
+        let applied = self.raft.subscribe(name.clone());
+        let delivery = delivery::run(adapter.clone(), applied, from_peers, self.shutdown.clone());
+        let failed = self.failed.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
+                error!("a namespace's delivery task panicked");
+                failed.cancel();
+            }
+        });
+        adapters.insert(name.clone(), adapter.clone());
+        adapter
+    }
+
+    /// Resolves if a namespace's packets are delivered no more, which a node cannot live without.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// What the cluster agrees on, as far as this node has applied it.
+    pub fn view(&self) -> Arc<State> {
+        self.raft.view()
+    }
+
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Hands on what peers say, until their queue ends.
+    pub async fn run_inbound(self: Arc<Self>, mut inbound: mpsc::Receiver<Vec<Inbound>>) {
+        while let Some(batch) = inbound.recv().await {
+            for Inbound { from, message } in batch {
+                match message {
+                    Message::Broadcast(broadcast) => self.handle_broadcast(from, broadcast),
+                    Message::AckCount { request, sockets } => {
+                        self.gathers.feed(request, |gather| gather.handle_sent(from, sockets));
+                    }
+                    Message::Ack { request, payload } => {
+                        self.gathers.feed(request, |gather| gather.handle_answer(from, payload));
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_broadcast(&self, from: NodeId, broadcast: Broadcast) {
+        let adapter = self
+            .adapters
+            .read()
+            .expect("nothing panics while it holds the adapters")
+            .get(&broadcast.namespace)
+            .cloned();
+        let Some(adapter) = adapter else {
+            if let Some(request) = broadcast.ack {
+                let _ = self.peers.send(from, Message::AckCount { request, sockets: 0 });
+            }
+            return;
+        };
+        if adapter.inbound.try_send((from, broadcast)).is_err() {
+            metrics::DROPS_INBOUND_FULL.add(1);
+        }
+    }
+
+    /// A peer is dead: nothing is gathered from it any more.
+    pub fn handle_node_down(&self, node: NodeId) {
+        self.gathers.handle_node_down(node);
+    }
+
+    /// Tells the cluster that a socket is over: now, or once that can be agreed.
+    fn end_socket(self: &Arc<Self>, socket: SocketId) {
+        let (waiter, _receipt) = Receipt::pending();
+        let cluster = self.clone();
+        let waiter = waiter.then(move |answer| match answer {
+            Err(error) if error.is_final() => cluster.postpone_end(socket, *error),
+            Ok(_) | Err(_) => {}
+        });
+        self.raft.pump().propose_with(Change::SocketGone { socket }, waiter);
+    }
+
+    fn postpone_end(self: &Arc<Self>, socket: SocketId, error: ProposeError) {
+        let mut unsettled = self.unsettled();
+        unsettled.push(socket);
+        // Without a quorum, its return is noticed; a full queue has to be tried again.
+        if error == ProposeError::Overloaded && unsettled.len() == 1 {
+            let cluster = self.clone();
+            self.spawn(async move {
+                tokio::time::sleep(SETTLE_RETRY).await;
+                cluster.settle();
+            });
+        }
+    }
+
+    /// Runs `work` beside, until it ends or the node does.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.shutdown.clone().run_until_cancelled_owned(work));
+    }
+
+    /// This node holds its lease again: what ended in the meantime can be agreed.
+    pub fn settle(self: &Arc<Self>) {
+        let ended = std::mem::take(&mut *self.unsettled());
+        for socket in ended {
+            self.end_socket(socket);
+        }
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, Vec<SocketId>> {
+        self.unsettled.lock().expect("nothing panics while it holds the unsettled sockets")
+    }
+
+    /// Tells whoever asked for acks; that may be this node.
+    pub(super) fn tell(&self, asker: Asker, tell: Tell) {
+        let me = self.raft.node_id();
+        if asker.node == me {
+            self.gathers.feed(asker.key, |gather| match tell {
+                Tell::Sent(sockets) => gather.handle_sent(me, sockets),
+                Tell::Answer(payload) => gather.handle_answer(me, payload),
+            });
+            return;
+        }
+        let message = match tell {
+            Tell::Sent(sockets) => Message::AckCount { request: asker.key, sockets },
+            Tell::Answer(payload) => Message::Ack { request: asker.key, payload },
+        };
+        // A peer that cannot be told gives up at its timeout, with what it has.
+        let _ = self.peers.send(asker.node, message);
+    }
+}
+
+/// What an asker is told.
+pub(super) enum Tell {
+    Sent(u32),
+    /// `None`: the socket is gone.
+    Answer(Option<Payload>),
+}
+
+/// One namespace on this node, and its way to the others.
+pub struct Adapter {
+    pub(super) name: Namespace,
+    mode: DeliveryMode,
+    pub(super) local: Local,
+    /// Sockets whose `SocketUp` is on its way, until the delivery task lets them in.
+    connecting: Mutex<HashMap<SocketId, Arc<Recipient>, FixedState>>,
+    next_ack_id: AtomicU64,
+    inbound: mpsc::Sender<(NodeId, Broadcast)>,
+    pub(super) cluster: Arc<Cluster>,
+}
+
+impl Adapter {
+    pub fn name(&self) -> &Namespace {
+        &self.name
+    }
+
+    pub fn view(&self) -> Arc<State> {
+        self.cluster.view()
+    }
+
+    /// This node.
+    pub fn node_id(&self) -> NodeId {
+        self.cluster.raft.node_id()
+    }
+
+    /// Makes a socket known to the cluster. Once that is agreed, the delivery task queues its
+    /// CONNECT and moves it to [`Phase::Connected`].
+    pub fn connect(&self, recipient: Arc<Recipient>, session: SessionId, rooms: Rooms) -> Receipt {
+        let up = SocketUp {
+            socket: recipient.id,
+            pid: Pid::random(),
+            namespace: self.name.clone(),
+            session,
+            rooms,
+        };
+        // Held while proposing, so that the end of its connection comes before or after both.
+        let mut connecting = self.connecting();
+        if recipient.phase() != Phase::Connecting {
+            return Receipt::refused(ProposeError::NoQuorum);
+        }
+        connecting.insert(recipient.id, recipient);
+        self.propose(Change::SocketUp(Box::new(up)))
+    }
+
+    /// A socket of this node is over, for whatever reason.
+    pub fn leave_namespace(&self, recipient: &Recipient) {
+        let id = recipient.id;
+        let mut connecting = self.connecting();
+        let was_connecting = connecting.remove(&id).is_some();
+        let was_connected = (Phase::Connected..Phase::Rejected).contains(&recipient.phase());
+        recipient.advance(Phase::Gone);
+        // Otherwise the cluster never heard of it.
+        if was_connecting || was_connected {
+            self.cluster.end_socket(id);
+        }
+        drop(connecting);
+        self.local.remove(&id);
+        for asker in recipient.renounce_debts() {
+            self.cluster.tell(asker, Tell::Answer(None));
+        }
+    }
+
+    pub fn join(self: &Arc<Self>, socket: SocketId, rooms: Rooms) -> Receipt {
+        self.call(socket, rooms, true)
+    }
+
+    pub fn leave(self: &Arc<Self>, socket: SocketId, rooms: Rooms) -> Receipt {
+        self.call(socket, rooms, false)
+    }
+
+    fn call(self: &Arc<Self>, socket: SocketId, rooms: Rooms, joins: bool) -> Receipt {
+        self.local.call(&socket, &rooms, joins);
+        let (waiter, receipt) = Receipt::pending();
+        let called = (self.clone(), rooms.clone());
+        let waiter = waiter.then(move |_answer| called.0.local.settle(&socket, &called.1));
+        let change =
+            if joins { Change::Join { socket, rooms } } else { Change::Leave { socket, rooms } };
+        self.cluster.raft.pump().propose_with(change, waiter);
+        receipt
+    }
+
+    /// This node's sockets that are meant, as direct packets see them.
+    pub fn local_sockets(&self, target: &Target) -> Vec<SocketId> {
+        self.local.matching(target, Plane::Direct)
+    }
+
+    pub fn join_matching(&self, target: Target, rooms: Rooms) -> Receipt {
+        self.propose(Change::JoinMatching { namespace: self.name.clone(), target, rooms })
+    }
+
+    pub fn leave_matching(&self, target: Target, rooms: Rooms) -> Receipt {
+        self.propose(Change::LeaveMatching { namespace: self.name.clone(), target, rooms })
+    }
+
+    /// Disconnects all that match, in their place among the packets. Sockets of this node are
+    /// disconnected even if that cannot be agreed.
+    pub fn disconnect_matching(self: &Arc<Self>, target: Target, close: bool) -> Receipt {
+        let (waiter, receipt) = Receipt::pending();
+        let (adapter, mine) = (self.clone(), target.clone());
+        let waiter = waiter.then(move |answer| {
+            if matches!(answer, Err(error) if error.is_final()) {
+                for id in adapter.local.matching(&mine, Plane::Direct) {
+                    adapter.disconnect_local(&id, close);
+                }
+            }
+        });
+        let change = Change::DisconnectMatching { namespace: self.name.clone(), target, close };
+        self.cluster.raft.pump().propose_with(change, waiter);
+        receipt
+    }
+
+    /// Sends an event to all that are meant.
+    pub fn emit(&self, target: Target, payload: Payload, flags: EmitFlags) -> Receipt {
+        if self.is_direct(flags) {
+            self.emit_direct(target, payload, flags, None);
+            return Receipt::done();
+        }
+        self.propose(self.packet(target, payload, None))
+    }
+
+    /// Sends an event whose recipients each answer with an ack.
+    pub fn emit_with_ack(
+        &self,
+        target: Target,
+        payload: Payload,
+        flags: EmitFlags,
+    ) -> (Receipt, Gathering) {
+        let (key, gathering) = self.cluster.gathers.open();
+        if self.is_direct(flags) {
+            self.emit_direct(target, payload, flags, Some(key));
+            return (Receipt::done(), gathering);
+        }
+        (self.propose(self.packet(target, payload, Some(key))), gathering)
+    }
+
+    /// A client answers a packet.
+    pub fn handle_ack(&self, recipient: &Recipient, id: u64, payload: Payload) {
+        if let Some(asker) = recipient.pay(id) {
+            self.cluster.tell(asker, Tell::Answer(Some(payload)));
+        }
+    }
+
+    fn is_direct(&self, flags: EmitFlags) -> bool {
+        self.mode == DeliveryMode::Direct || flags.direct || flags.volatile || flags.local
+    }
+
+    fn packet(&self, target: Target, payload: Payload, ack: Option<u64>) -> Change {
+        Change::Packet(Box::new(Packet { namespace: self.name.clone(), target, payload, ack }))
+    }
+
+    fn propose(&self, change: Change) -> Receipt {
+        self.cluster.raft.pump().propose(change)
+    }
+
+    /// To this node's own sockets at once, and to the peers that have a target.
+    fn emit_direct(&self, target: Target, payload: Payload, flags: EmitFlags, ack: Option<u64>) {
+        let raft = &self.cluster.raft;
+        let me = raft.node_id();
+        let asker = ack.map(|key| Asker { node: me, key });
+        let peers = if flags.local { Vec::new() } else { self.interested_peers(&target) };
+        if let Some(key) = ack {
+            let asked = peers.iter().copied().chain([me]);
+            self.cluster.gathers.feed(key, |gather| gather.handle_asked(asked));
+        }
+        self.deliver(&target, &payload, Plane::Direct, flags.volatile, asker);
+        if peers.is_empty() {
+            return;
+        }
+        let broadcast = Broadcast {
+            namespace: self.name.clone(),
+            applied: raft.view().index(),
+            target,
+            payload,
+            volatile: flags.volatile,
+            ack,
+        };
+        for peer in peers {
+            if self.cluster.peers.send(peer, Message::Broadcast(broadcast.clone())).is_err()
+                && let Some(key) = ack
+            {
+                self.cluster.gathers.feed(key, |gather| gather.handle_unreached(peer));
+            }
+        }
+    }
+
+    /// Who is asked for the acks of a packet of this node, at its place in the log.
+    ///
+    /// A socket that was meant there, and is not any more on any node that is asked, is not waited
+    /// for; nor is one that is not there any more.
+    pub(super) fn ask(&self, target: &Target, key: u64) {
+        let peers = self.interested_peers(target);
+        let asked = peers.iter().copied().chain([self.node_id()]);
+        self.cluster.gathers.feed(key, |gather| gather.handle_asked(asked));
+        // One that died in the meantime may have been noted as dead before it was asked.
+        let view = self.view();
+        for peer in peers.into_iter().filter(|peer| view.alive(*peer).is_none()) {
+            self.cluster.gathers.feed(key, |gather| gather.handle_node_down(peer));
+        }
+    }
+
+    /// The other nodes that have a target; all of them, while this node cannot prove its view fresh.
+    pub(super) fn interested_peers(&self, target: &Target) -> Vec<NodeId> {
+        let raft = &self.cluster.raft;
+        let view = raft.view();
+        let me = raft.node_id();
+        if raft.is_fresh() {
+            view.nodes_of_target(&self.name, target)
+                .into_iter()
+                .filter(|node| *node != me)
+                .collect()
+        } else {
+            view.nodes()
+                .map(|(node, _)| node)
+                .filter(|node| *node != me && view.alive(*node).is_some())
+                .collect()
+        }
+    }
+
+    /// Hands a packet to this node's sockets that are meant: one encode, whatever their number.
+    pub(super) fn deliver(
+        &self,
+        target: &Target,
+        payload: &Payload,
+        plane: Plane,
+        volatile: bool,
+        asker: Option<Asker>,
+    ) {
+        let ack_id = asker.map(|_| self.next_ack_id.fetch_add(1, Ordering::Relaxed));
+        let mut encoded = None;
+        let mut sent = 0;
+        let mut forgotten = Vec::new();
+        self.local.visit(target, plane, |recipient| {
+            let packet = encoded
+                .get_or_insert_with(|| Encoded::packet(Kind::Event, &self.name, ack_id, payload));
+            if let (Some(asker), Some(id)) = (asker, ack_id) {
+                forgotten.extend(recipient.owe(id, asker));
+                sent += 1;
+            }
+            if volatile {
+                recipient.outbox.push_volatile(packet.clone());
+            } else {
+                recipient.outbox.push(packet.clone());
+            }
+        });
+        for asker in forgotten {
+            self.cluster.tell(asker, Tell::Answer(None));
+        }
+        if let Some(asker) = asker {
+            self.cluster.tell(asker, Tell::Sent(sent));
+        }
+    }
+
+    /// Lets a connecting socket in: it takes part, and its CONNECT is queued.
+    pub(super) fn let_in(
+        &self,
+        id: &SocketId,
+        rooms: &[bytestring::ByteString],
+        session: Option<Arc<crate::raft::state::SessionValue>>,
+    ) {
+        // Held, so that the end of its connection comes before all of this or after it.
+        let mut connecting = self.connecting();
+        // A connection that ended in the meantime has proposed the socket's end already.
+        let Some(recipient) = connecting.remove(id) else { return };
+        let payload =
+            Payload { json: format!(r#"{{"sid":"{id}"}}"#).into(), attachments: Vec::new() };
+        let connect = Encoded::packet(Kind::Connect, &self.name, None, &payload);
+        // In this order: the client may answer its CONNECT at once, and nothing may overtake it.
+        recipient.advance(Phase::Connected);
+        recipient.outbox.push_news(connect);
+        self.local.insert(recipient, rooms, session);
+    }
+
+    /// Disconnects a socket of this node; its connection does the rest when it wakes.
+    pub fn disconnect_local(&self, id: &SocketId, close: bool) {
+        let Some(recipient) = self.local.remove(id) else { return };
+        // First, for the client may connect again at once.
+        if recipient.advance(if close { Phase::Closed } else { Phase::Disconnected }) {
+            let nothing = Payload::default();
+            let packet = Encoded::packet(Kind::Disconnect, &self.name, None, &nothing);
+            recipient.outbox.push_news(packet);
+        }
+    }
+
+    fn connecting(&self) -> MutexGuard<'_, HashMap<SocketId, Arc<Recipient>, FixedState>> {
+        self.connecting.lock().expect("nothing panics while it holds the connecting sockets")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The task that acts on what is agreed about one namespace, in log order.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::acks::Asker;
+use super::cluster::Adapter;
+use super::local::Plane;
+use crate::peers::Broadcast;
+use crate::raft::Delivery;
+use crate::raft::state::{Effect, NodeId};
+
+/// Delivers until the node is down. Nothing here waits for a client.
+pub(super) async fn run(
+    adapter: Arc<Adapter>,
+    mut applied: mpsc::Receiver<Vec<Delivery>>,
+    mut inbound: mpsc::Receiver<(NodeId, Broadcast)>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            batch = applied.recv() => match batch {
+                Some(batch) => handle_batch(&adapter, batch),
+                None => return,
+            },
+            Some((from, broadcast)) = inbound.recv() => {
+                let caught_up = catch_up(&adapter, &mut applied, broadcast.applied);
+                if shutdown.run_until_cancelled(caught_up).await.is_none() {
+                    return;
+                }
+                handle_broadcast(&adapter, from, &broadcast);
+            }
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Acts on what is agreed, at least up to where a broadcast's sender was.
+///
+/// While this node is behind, broadcasts wait; what peers say about acks does not.
+async fn catch_up(adapter: &Arc<Adapter>, applied: &mut mpsc::Receiver<Vec<Delivery>>, index: u64) {
+    let handed_over = adapter.cluster.raft.handed_over(index);
+    tokio::pin!(handed_over);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut handed_over => break,
+            batch = applied.recv() => match batch {
+                Some(batch) => handle_batch(adapter, batch),
+                None => return,
+            },
+        }
+    }
+    while let Ok(batch) = applied.try_recv() {
+        handle_batch(adapter, batch);
+    }
+}
+
+fn handle_batch(adapter: &Arc<Adapter>, batch: Vec<Delivery>) {
+    for Delivery { effect, waiter, .. } in batch {
+        handle_effect(adapter, effect);
+        if let Some((waiter, outcome)) = waiter {
+            waiter.answer(Ok(outcome));
+        }
+    }
+}
+
+fn handle_effect(adapter: &Arc<Adapter>, effect: Effect) {
+    match effect {
+        Effect::SocketUp { socket, rooms, value, .. } => adapter.let_in(&socket, &rooms, value),
+        Effect::Joined { socket, rooms, .. } => adapter.local.agree(&socket, &rooms, true),
+        Effect::Left { socket, rooms, .. } => adapter.local.agree(&socket, &rooms, false),
+        Effect::Disconnect { socket, close, .. } => adapter.disconnect_local(&socket, close),
+        Effect::SessionChanged { socket, value, .. } => adapter.local.set_session(&socket, value),
+        Effect::Packet(packet, origin) => {
+            let asker = packet.ack.map(|key| Asker { node: origin.node, key });
+            if let Some(key) = packet.ack
+                && origin.node == adapter.cluster.raft.node_id()
+            {
+                adapter.ask(&packet.target, key);
+            }
+            adapter.deliver(&packet.target, &packet.payload, Plane::Agreed, false, asker);
+        }
+        // The connection took the socket out when it ended.
+        Effect::SocketGone { .. } => {}
+        Effect::NodeUp { .. } | Effect::NodeDown { .. } => {}
+    }
+}
+
+fn handle_broadcast(adapter: &Adapter, from: NodeId, broadcast: &Broadcast) {
+    let asker = broadcast.ack.map(|key| Asker { node: from, key });
+    adapter.deliver(
+        &broadcast.target,
+        &broadcast.payload,
+        Plane::Direct,
+        broadcast.volatile,
+        asker,
+    );
+}

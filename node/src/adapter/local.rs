@@ -1,0 +1,308 @@
+//! The sockets and rooms that one namespace has on this node.
+
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytestring::ByteString;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use indexmap::IndexMap;
+use smallvec::SmallVec;
+
+use super::recipient::Recipient;
+use crate::raft::state::{SessionValue, SocketId, Target};
+
+/// Which of the two memberships decides.
+///
+/// A join counts for direct packets of this node as soon as it is called, and for replicated ones
+/// from its place in the log on; so does a leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    Agreed,
+    Direct,
+}
+
+/// The local sockets of a namespace, in shards: each has a lock, its sockets, and their rooms.
+///
+/// Recipients are visited under a shard's lock, and visitors only push to outboxes.
+#[derive(Debug)]
+pub struct Local {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: FixedState,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: HashMap<SocketId, u32, FixedState>,
+    sockets: Vec<Option<LocalSocket>>,
+    free: Vec<u32>,
+    rooms: HashMap<ByteString, Members, FixedState>,
+    /// Counts visits, so that a socket in several of a target's rooms is visited once.
+    visit: u64,
+}
+
+#[derive(Debug)]
+struct LocalSocket {
+    recipient: Arc<Recipient>,
+    session: Option<Arc<SessionValue>>,
+    rooms: SmallVec<[ByteString; 1]>,
+    visited: u64,
+}
+
+/// Dense for visits, and quick to leave.
+type Members = IndexMap<u32, Membership, FixedState>;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Membership {
+    agreed: bool,
+    direct: bool,
+    /// Calls of this node that are not answered: while there are any, the last of them
+    /// decides what direct packets see.
+    pending: u16,
+}
+
+impl Membership {
+    fn counts(self, plane: Plane) -> bool {
+        match plane {
+            Plane::Agreed => self.agreed,
+            Plane::Direct => self.direct,
+        }
+    }
+
+    fn is_over(self) -> bool {
+        !self.agreed && !self.direct && self.pending == 0
+    }
+}
+
+impl Local {
+    /// `shards` is rounded up to a power of two.
+    pub fn new(shards: usize) -> Self {
+        let shards = (0..shards.next_power_of_two()).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: FixedState::default() }
+    }
+
+    /// A socket takes part from here on, in `rooms`.
+    pub fn insert(
+        &self,
+        recipient: Arc<Recipient>,
+        rooms: &[ByteString],
+        session: Option<Arc<SessionValue>>,
+    ) {
+        let id = recipient.id;
+        let mut shard = self.shard(&id);
+        let socket = LocalSocket { recipient, session, rooms: SmallVec::new(), visited: 0 };
+        let slot = shard.free.pop().unwrap_or(shard.sockets.len() as u32);
+        match shard.sockets.get_mut(slot as usize) {
+            Some(place) => *place = Some(socket),
+            None => shard.sockets.push(Some(socket)),
+        }
+        shard.slots.insert(id, slot);
+        for room in rooms {
+            shard.change(slot, room, |membership| {
+                membership.agreed = true;
+                membership.direct = true;
+            });
+        }
+    }
+
+    /// A socket takes no part any more; what it was, if it did.
+    pub fn remove(&self, id: &SocketId) -> Option<Arc<Recipient>> {
+        let mut shard = self.shard(id);
+        let slot = shard.slots.remove(id)?;
+        let socket = shard.sockets[slot as usize].take()?;
+        for room in &socket.rooms {
+            shard.forget_member(slot, room);
+        }
+        shard.free.push(slot);
+        Some(socket.recipient)
+    }
+
+    pub fn get(&self, id: &SocketId) -> Option<Arc<Recipient>> {
+        let shard = self.shard(id);
+        let slot = *shard.slots.get(id)?;
+        shard.sockets[slot as usize].as_ref().map(|socket| socket.recipient.clone())
+    }
+
+    pub fn set_session(&self, id: &SocketId, value: Arc<SessionValue>) {
+        let mut shard = self.shard(id);
+        if let Some(slot) = shard.slots.get(id).copied()
+            && let Some(socket) = &mut shard.sockets[slot as usize]
+        {
+            socket.session = Some(value);
+        }
+    }
+
+    /// This node's application called join (`joins`) or leave: direct packets see it at once.
+    pub fn call(&self, id: &SocketId, rooms: &[ByteString], joins: bool) {
+        self.change_rooms(id, rooms, |membership| {
+            membership.direct = joins;
+            membership.pending = membership.pending.saturating_add(1);
+        });
+    }
+
+    /// A [call](Self::call) was answered, however it ended: what the log says counts again, unless
+    /// a later call is on its way.
+    pub fn settle(&self, id: &SocketId, rooms: &[ByteString]) {
+        self.change_rooms(id, rooms, |membership| {
+            membership.pending = membership.pending.saturating_sub(1);
+            if membership.pending == 0 {
+                membership.direct = membership.agreed;
+            }
+        });
+    }
+
+    /// The log says so.
+    pub fn agree(&self, id: &SocketId, rooms: &[ByteString], joins: bool) {
+        self.change_rooms(id, rooms, |membership| {
+            membership.agreed = joins;
+            if membership.pending == 0 {
+                membership.direct = joins;
+            }
+        });
+    }
+
+    /// Visits every socket that is meant, once.
+    pub fn visit(&self, target: &Target, plane: Plane, mut visitor: impl FnMut(&Arc<Recipient>)) {
+        let own_ids: SmallVec<[_; 1]> = target.rooms.iter().map(own_id).collect();
+        for shard in &self.shards {
+            lock(shard).visit(target, &own_ids, plane, &mut visitor);
+        }
+    }
+
+    /// The sockets that are meant.
+    pub fn matching(&self, target: &Target, plane: Plane) -> Vec<SocketId> {
+        let mut matching = Vec::new();
+        self.visit(target, plane, |recipient| matching.push(recipient.id));
+        matching
+    }
+
+    fn change_rooms(&self, id: &SocketId, rooms: &[ByteString], change: impl Fn(&mut Membership)) {
+        let mut shard = self.shard(id);
+        let Some(slot) = shard.slots.get(id).copied() else { return };
+        for room in rooms {
+            shard.change(slot, room, &change);
+        }
+    }
+
+    fn shard(&self, id: &SocketId) -> MutexGuard<'_, Shard> {
+        let hash = self.hasher.hash_one(id) as usize;
+        lock(&self.shards[hash & (self.shards.len() - 1)])
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().expect("nothing panics while it holds a shard")
+}
+
+impl Shard {
+    /// Changes a socket's membership in one room, which begins or ends with it if need be.
+    fn change(&mut self, slot: u32, room: &ByteString, change: impl FnOnce(&mut Membership)) {
+        let Some(socket) = &mut self.sockets[slot as usize] else { return };
+        if !self.rooms.contains_key(room) {
+            // Copied: the text may be a piece of a log entry, which it would keep in memory.
+            let name = ByteString::from(room.to_string());
+            self.rooms.insert(name, Members::default());
+        }
+        let (name, members) = self.rooms.get_key_value_mut(room).expect("the room was made above");
+        let before = members.get(&slot).copied();
+        let mut membership = before.unwrap_or_default();
+        change(&mut membership);
+        if !membership.is_over() {
+            members.insert(slot, membership);
+            if before.is_none() {
+                socket.rooms.push(name.clone());
+            }
+            return;
+        }
+        if before.is_some() {
+            socket.rooms.retain(|joined| joined != room);
+        }
+        self.forget_member(slot, room);
+    }
+
+    fn forget_member(&mut self, slot: u32, room: &ByteString) {
+        if let Some(members) = self.rooms.get_mut(room) {
+            members.swap_remove(&slot);
+            if members.is_empty() {
+                self.rooms.remove(room);
+            }
+        }
+    }
+
+    /// `own_ids`: the sockets after whose ids the target's rooms are named.
+    fn visit(
+        &mut self,
+        target: &Target,
+        own_ids: &[Option<SocketId>],
+        plane: Plane,
+        visitor: &mut impl FnMut(&Arc<Recipient>),
+    ) {
+        self.visit += 1;
+        let Self { slots, sockets, rooms, visit, .. } = self;
+        let mut meet = |socket: &mut LocalSocket, slot: u32| {
+            if socket.visited == *visit {
+                return;
+            }
+            socket.visited = *visit;
+            if is_meant(socket, slot, target, plane, rooms) {
+                visitor(&socket.recipient);
+            }
+        };
+        if target.rooms.is_empty() {
+            for (slot, socket) in sockets.iter_mut().enumerate() {
+                if let Some(socket) = socket {
+                    meet(socket, slot as u32);
+                }
+            }
+            return;
+        }
+        for (room, own_id) in target.rooms.iter().zip(own_ids) {
+            if let Some(slot) = own_id.and_then(|id| slots.get(&id).copied())
+                && let Some(socket) = &mut sockets[slot as usize]
+            {
+                meet(socket, slot);
+            }
+            for (slot, membership) in rooms.get(room).into_iter().flatten() {
+                if membership.counts(plane)
+                    && let Some(socket) = &mut sockets[*slot as usize]
+                {
+                    meet(socket, *slot);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a socket in the target's rooms passes its `except` and its session filter.
+fn is_meant(
+    socket: &LocalSocket,
+    slot: u32,
+    target: &Target,
+    plane: Plane,
+    rooms: &HashMap<ByteString, Members, FixedState>,
+) -> bool {
+    let is_in = |room: &ByteString| {
+        room.as_bytes() == socket.recipient.id.as_bytes()
+            || rooms
+                .get(room)
+                .and_then(|members| members.get(&slot))
+                .is_some_and(|membership| membership.counts(plane))
+    };
+    if target.except.iter().any(is_in) {
+        return false;
+    }
+    let Some(filter) = &target.filter else { return true };
+    match &socket.session {
+        Some(session) => filter.matches(&session.object),
+        // A session that nobody wrote to is an empty object.
+        None => filter.pairs().is_empty(),
+    }
+}
+
+/// The socket after whose id a room may be named.
+fn own_id(room: &ByteString) -> Option<SocketId> {
+    room.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

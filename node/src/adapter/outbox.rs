@@ -1,0 +1,478 @@
+//! Frames encoded once for all recipients, and the bounded queue that takes them to one client.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use crate::engineio::CloseReason;
+use crate::metrics;
+use crate::socketio::Payload;
+use crate::socketio::codec::{Header, Kind};
+
+/// A packet in the form it leaves in: complete WebSocket frames, and lazily the polling form.
+///
+/// A Socket.IO packet with attachments is several frames: the text, then each attachment.
+/// Recipients share one `Encoded`; it is made once for each packet and node.
+#[derive(Debug)]
+pub struct Encoded {
+    frames: Box<[u8]>,
+    polling: OnceLock<Box<[u8]>>,
+    /// When it was encoded, for the delivery delay.
+    pub encoded_at: Instant,
+}
+
+impl Encoded {
+    /// A Socket.IO packet; events and acks with attachments become their binary kinds.
+    pub fn packet(kind: Kind, namespace: &str, id: Option<u64>, payload: &Payload) -> Arc<Self> {
+        Self::pieces(kind, namespace, id, &[&payload.json], &payload.attachments)
+    }
+
+    /// A Socket.IO packet whose JSON is put together from `json`.
+    pub fn pieces(
+        kind: Kind,
+        namespace: &str,
+        id: Option<u64>,
+        json: &[&str],
+        attachments: &[Bytes],
+    ) -> Arc<Self> {
+        let kind = match kind {
+            Kind::Event if !attachments.is_empty() => Kind::BinaryEvent,
+            Kind::Ack if !attachments.is_empty() => Kind::BinaryAck,
+            kind => kind,
+        };
+        let header = Header { kind, attachments: attachments.len(), namespace, id };
+        let text_len = 1 + header.text_len() + json.iter().copied().map(str::len).sum::<usize>();
+        let binary_len = attachments.iter().map(|bytes| frame_len(bytes.len())).sum::<usize>();
+        let mut frames = Vec::with_capacity(frame_len(text_len) + binary_len);
+        write_frame_header(OpCode::Data(Data::Text), text_len, &mut frames);
+        frames.push(b'4');
+        header.write(&mut frames);
+        for piece in json {
+            frames.extend_from_slice(piece.as_bytes());
+        }
+        for bytes in attachments {
+            write_frame_header(OpCode::Data(Data::Binary), bytes.len(), &mut frames);
+            frames.extend_from_slice(bytes);
+        }
+        metrics::ENCODES.add(1);
+        Arc::new(Self::from_frames(frames))
+    }
+
+    /// One Engine.IO packet of text (its type digit included), such as `2` or `0{…}`.
+    pub fn engine_text(text: &str) -> Arc<Self> {
+        let mut frames = Vec::with_capacity(frame_len(text.len()));
+        write_frame_header(OpCode::Data(Data::Text), text.len(), &mut frames);
+        frames.extend_from_slice(text.as_bytes());
+        Arc::new(Self::from_frames(frames))
+    }
+
+    /// One WebSocket control frame: at most 125 bytes, and no part of any polling body.
+    pub fn control(kind: Control, content: &[u8]) -> Arc<Self> {
+        let mut frames = Vec::with_capacity(frame_len(content.len()));
+        write_frame_header(OpCode::Control(kind), content.len(), &mut frames);
+        frames.extend_from_slice(content);
+        Arc::new(Self::from_frames(frames))
+    }
+
+    fn from_frames(frames: Vec<u8>) -> Self {
+        Self {
+            frames: frames.into_boxed_slice(),
+            polling: OnceLock::new(),
+            encoded_at: Instant::now(),
+        }
+    }
+
+    /// The WebSocket frames, unmasked.
+    pub fn frames(&self) -> &[u8] {
+        &self.frames
+    }
+
+    /// The packets of an HTTP long-polling body, separated by `\x1e` (Engine.IO v4, "Payload").
+    pub fn polling(&self) -> &[u8] {
+        self.polling.get_or_init(|| polling_form(&self.frames).into_boxed_slice())
+    }
+}
+
+/// A frame of ours: 2 bytes, and 2 or 8 of length, before its content. Known ahead, so that frames
+/// are allocated once, at their size.
+fn frame_len(content: usize) -> usize {
+    let header = match content {
+        0..126 => 2,
+        126..65_536 => 4,
+        _ => 10,
+    };
+    header + content
+}
+
+fn write_frame_header(opcode: OpCode, len: usize, out: &mut Vec<u8>) {
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    header.format(len as u64, out).expect("writing to memory does not fail");
+}
+
+fn polling_form(mut frames: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(frames.len() + 8);
+    while !frames.is_empty() {
+        let is_text = frames[0] & 0x0f == 1;
+        let (start, len) = match frames[1] {
+            126 => (4, usize::from(u16::from_be_bytes([frames[2], frames[3]]))),
+            127 => {
+                let len: [u8; 8] =
+                    frames[2..10].try_into().expect("a long header has eight bytes of length");
+                (10, u64::from_be_bytes(len) as usize)
+            }
+            len => (2, usize::from(len)),
+        };
+        if !body.is_empty() {
+            body.push(0x1e);
+        }
+        let content = &frames[start..start + len];
+        if is_text {
+            body.extend_from_slice(content);
+        } else {
+            body.push(b'b');
+            body.extend_from_slice(STANDARD.encode(content).as_bytes());
+        }
+        frames = &frames[start + len..];
+    }
+    body
+}
+
+/// How much may wait for one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    pub max_bytes: usize,
+    pub max_packets: usize,
+}
+
+/// What became of a pushed packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    Queued,
+    /// The connection is closing, or the client reads too slowly for a volatile packet.
+    Dropped,
+}
+
+/// What waits for one client. Anyone pushes; the connection's task takes all at each wake.
+///
+/// Its bounds are [`OutboxLimits`]: a client that lets more gather is disconnected as a slow
+/// consumer, so that it hurts nobody else.
+#[derive(Debug)]
+pub struct Outbox {
+    inner: Mutex<Inner>,
+    limits: OutboxLimits,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: VecDeque<Arc<Encoded>>,
+    bytes: usize,
+    waker: Option<Waker>,
+    closing: Option<CloseReason>,
+    nudged: bool,
+    /// False while the stream takes no more bytes, or no poll is open.
+    writable: bool,
+}
+
+impl Inner {
+    fn watch(&mut self, context: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            self.waker = Some(context.waker().clone());
+        }
+    }
+}
+
+impl Outbox {
+    pub fn new(limits: OutboxLimits) -> Self {
+        let inner = Inner {
+            queue: VecDeque::new(),
+            bytes: 0,
+            waker: None,
+            closing: None,
+            nudged: false,
+            writable: true,
+        };
+        Self { inner: Mutex::new(inner), limits }
+    }
+
+    /// Queues a packet, and wakes the connection if nothing was queued.
+    pub fn push(&self, packet: Arc<Encoded>) -> Pushed {
+        self.queue(self.lock(), packet)
+    }
+
+    /// Queues a packet, and [nudges](Self::nudge) the connection.
+    pub fn push_news(&self, packet: Arc<Encoded>) -> Pushed {
+        let pushed = self.push(packet);
+        self.nudge();
+        pushed
+    }
+
+    fn queue(&self, mut inner: MutexGuard<'_, Inner>, packet: Arc<Encoded>) -> Pushed {
+        if inner.closing.is_some() {
+            return Pushed::Dropped;
+        }
+        inner.bytes += packet.frames.len();
+        inner.queue.push_back(packet);
+        if inner.bytes > self.limits.max_bytes || inner.queue.len() > self.limits.max_packets {
+            let dropped = inner.queue.len();
+            inner.queue = VecDeque::new();
+            inner.bytes = 0;
+            inner.closing = Some(CloseReason::SlowConsumer);
+            metrics::DROPS_SLOW_CONSUMER.add(dropped as u64);
+            wake(inner);
+            return Pushed::Dropped;
+        }
+        metrics::DELIVERIES.add(1);
+        if inner.queue.len() == 1 {
+            wake(inner);
+        }
+        Pushed::Queued
+    }
+
+    /// Queues a packet if the client can take it now; a volatile packet is better lost than late.
+    pub fn push_volatile(&self, packet: Arc<Encoded>) -> Pushed {
+        let inner = self.lock();
+        if !inner.writable {
+            metrics::DROPS_VOLATILE.add(1);
+            return Pushed::Dropped;
+        }
+        self.queue(inner, packet)
+    }
+
+    /// Ends the connection once what is queued has been sent; the first reason stands.
+    pub fn close(&self, reason: CloseReason) {
+        let mut inner = self.lock();
+        if inner.closing.is_none() {
+            inner.closing = Some(reason);
+            wake(inner);
+        }
+    }
+
+    /// Wakes the connection's task although nothing is to be sent: its client has news to look at.
+    pub fn nudge(&self) {
+        let mut inner = self.lock();
+        inner.nudged = true;
+        wake(inner);
+    }
+
+    /// Ready once there is something to send, a nudge or a reason to close. For the connection's task
+    /// alone: the last one to poll is woken.
+    pub fn poll_pending(&self, context: &Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if !inner.queue.is_empty() || inner.closing.is_some() || inner.nudged {
+            inner.nudged = false;
+            return Poll::Ready(());
+        }
+        inner.watch(context);
+        Poll::Pending
+    }
+
+    /// Ready once there is a nudge or a reason to close, whatever is queued: what the connection's
+    /// task waits for while its transport takes no bytes. Otherwise as [`poll_pending`](Self::poll_pending).
+    pub fn poll_news(&self, context: &Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.closing.is_some() || inner.nudged {
+            inner.nudged = false;
+            return Poll::Ready(());
+        }
+        inner.watch(context);
+        Poll::Pending
+    }
+
+    /// The connection's task is awake, and looks here again before it sleeps: until then a push need
+    /// not wake it. One by its own client would only make the scheduler run it once more.
+    pub fn unwatch(&self) {
+        self.lock().waker = None;
+    }
+
+    /// Moves all that is queued into `pending`, which is empty, in exchange for its memory.
+    pub fn take_pending(&self, pending: &mut VecDeque<Arc<Encoded>>) {
+        let mut inner = self.lock();
+        std::mem::swap(&mut inner.queue, pending);
+        inner.bytes = 0;
+    }
+
+    /// Set once the connection is to end.
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.lock().closing
+    }
+
+    /// Whether a volatile packet would be queued.
+    pub fn is_writable(&self) -> bool {
+        self.lock().writable
+    }
+
+    /// Tells volatile packets whether the client takes bytes at the moment.
+    pub fn mark_writable(&self, writable: bool) {
+        self.lock().writable = writable;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while it holds the outbox")
+    }
+}
+
+/// Wakes the task after the lock is released, so that it does not run into it.
+fn wake(mut inner: MutexGuard<'_, Inner>) {
+    let waker = inner.waker.take();
+    drop(inner);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: OutboxLimits = OutboxLimits { max_bytes: 64, max_packets: 3 };
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn packet() -> Arc<Encoded> {
+        Encoded::engine_text("2")
+    }
+
+    fn poll(outbox: &Outbox, count: &Arc<Count>) -> bool {
+        let waker = Waker::from(count.clone());
+        outbox.poll_pending(&Context::from_waker(&waker)).is_ready()
+    }
+
+    fn payload(json: &str, attachments: &[&'static [u8]]) -> Payload {
+        let attachments = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
+        Payload { json: json.into(), attachments }
+    }
+
+    #[test]
+    fn packet_is_a_text_frame_and_a_polling_packet() {
+        let encoded = Encoded::packet(Kind::Event, "/chat", Some(7), &payload(r#"["hi"]"#, &[]));
+        assert_eq!(encoded.frames(), b"\x81\x0f42/chat,7[\"hi\"]");
+        assert_eq!(encoded.polling(), b"42/chat,7[\"hi\"]");
+    }
+
+    #[test]
+    fn attachments_follow_as_binary_frames_or_base64() {
+        let json = r#"[{"_placeholder":true,"num":0}]"#;
+        let encoded = Encoded::packet(Kind::Ack, "/", Some(1), &payload(json, &[b"\x01\x02\x03"]));
+        assert!(encoded.frames().ends_with(b"\x82\x03\x01\x02\x03"));
+        let polling = format!("461-1{json}\x1ebAQID");
+        assert_eq!(encoded.polling(), polling.as_bytes());
+    }
+
+    #[test]
+    fn task_is_woken_when_the_outbox_fills_and_not_again() {
+        let (outbox, count) = (Outbox::new(LIMITS), Arc::default());
+        assert!(!poll(&outbox, &count));
+        outbox.push(packet());
+        outbox.push(packet());
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(poll(&outbox, &count));
+        let mut pending = VecDeque::new();
+        outbox.take_pending(&mut pending);
+        assert_eq!(pending.len(), 2);
+        assert!(!poll(&outbox, &count));
+    }
+
+    #[test]
+    fn nudge_wakes_once() {
+        let (outbox, count) = (Outbox::new(LIMITS), Arc::default());
+        assert!(!poll(&outbox, &count));
+        outbox.nudge();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(poll(&outbox, &count));
+        assert!(!poll(&outbox, &count));
+    }
+
+    #[test]
+    fn news_wake_although_the_packet_was_taken_before_they_were_looked_at() {
+        let (outbox, count) = (Outbox::new(LIMITS), Arc::default());
+        assert!(!poll(&outbox, &count));
+        outbox.unwatch();
+        outbox.push_news(packet());
+        outbox.take_pending(&mut VecDeque::new());
+        assert!(poll(&outbox, &count), "there is news");
+        assert!(!poll(&outbox, &count));
+    }
+
+    #[test]
+    fn news_wake_a_task_whose_client_takes_nothing() {
+        let (outbox, count) = (Outbox::new(LIMITS), Arc::<Count>::default());
+        outbox.push(packet());
+        let waker = Waker::from(count.clone());
+        assert!(outbox.poll_news(&Context::from_waker(&waker)).is_pending());
+        outbox.push_news(packet());
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(outbox.poll_news(&Context::from_waker(&waker)).is_ready());
+    }
+
+    #[test]
+    fn too_many_packets_end_a_slow_client() {
+        let outbox = Outbox::new(LIMITS);
+        for _ in 0..3 {
+            assert_eq!(outbox.push(packet()), Pushed::Queued);
+        }
+        assert_eq!(outbox.closing(), None);
+        assert_eq!(outbox.push(packet()), Pushed::Dropped);
+        assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
+    }
+
+    #[test]
+    fn too_many_bytes_end_a_slow_client() {
+        let outbox = Outbox::new(LIMITS);
+        assert_eq!(outbox.push(Encoded::engine_text(&"4".repeat(80))), Pushed::Dropped);
+        assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
+    }
+
+    #[test]
+    fn volatile_packet_is_dropped_while_the_client_takes_nothing() {
+        let outbox = Outbox::new(LIMITS);
+        outbox.mark_writable(false);
+        assert_eq!(outbox.push_volatile(packet()), Pushed::Dropped);
+        assert_eq!(outbox.push(packet()), Pushed::Queued);
+        outbox.mark_writable(true);
+        assert_eq!(outbox.push_volatile(packet()), Pushed::Queued);
+    }
+
+    #[test]
+    fn first_reason_to_close_stands_and_nothing_is_queued_after_it() {
+        let outbox = Outbox::new(LIMITS);
+        outbox.close(CloseReason::ServerShutdown);
+        outbox.close(CloseReason::ForcedClose);
+        assert_eq!(outbox.closing(), Some(CloseReason::ServerShutdown));
+        assert_eq!(outbox.push(packet()), Pushed::Dropped);
+    }
+
+    proptest! {
+        #[test]
+        fn polling_form_has_the_content_of_the_frames(text in ".{0,300}", attachments in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..70_000), 0..3)) {
+            let json = serde_json::to_string(&[&text]).unwrap();
+            let payload = Payload { json: json.clone().into(), attachments: attachments.iter().cloned().map(Bytes::from).collect() };
+            let encoded = Encoded::packet(Kind::Event, "/", None, &payload);
+            let polling = String::from_utf8(encoded.polling().to_vec()).unwrap();
+            let mut parts = polling.split('\x1e');
+            let head = parts.next().unwrap();
+            prop_assert!(head.ends_with(&json));
+            for (part, bytes) in parts.zip(&attachments) {
+                prop_assert_eq!(&STANDARD.decode(&part[1..]).unwrap(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! One local socket, as its connection and the adapter share it.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::acks::{Asker, Debts};
+use super::outbox::Outbox;
+use crate::raft::state::SocketId;
+
+/// Where a socket stands. It moves forward only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Middleware runs, or the change that makes it known is on its way.
+    Connecting = 0,
+    /// Its CONNECT has been queued: it takes part.
+    Connected = 1,
+    /// The application disconnected it: its DISCONNECT has been queued, its connection cleans up.
+    Disconnected = 2,
+    /// The application closed its connection with it.
+    Closed = 3,
+    /// The namespace did not let it in; its CONNECT_ERROR has been queued.
+    Rejected = 4,
+    /// It is over.
+    Gone = 5,
+}
+
+/// A socket's address: where to push its packets, how far it has come, and which acks it owes.
+///
+/// The delivery task of the namespace moves the phase in log order and wakes the connection's
+/// task, which acts on it.
+#[derive(Debug)]
+pub struct Recipient {
+    pub id: SocketId,
+    pub outbox: Arc<Outbox>,
+    phase: AtomicU8,
+    debts: Mutex<Debts>,
+}
+
+impl Recipient {
+    pub fn new(id: SocketId, outbox: Arc<Outbox>) -> Self {
+        let phase = AtomicU8::new(Phase::Connecting as u8);
+        Self { id, outbox, phase, debts: Mutex::default() }
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Connecting,
+            1 => Phase::Connected,
+            2 => Phase::Disconnected,
+            3 => Phase::Closed,
+            4 => Phase::Rejected,
+            _ => Phase::Gone,
+        }
+    }
+
+    /// Moves on to `phase`; false if the socket is there already, or further.
+    pub fn advance(&self, phase: Phase) -> bool {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8
+    }
+
+    /// It is sent a packet with ack id `id`; the debt that had to be forgotten for it.
+    pub(super) fn owe(&self, id: u64, asker: Asker) -> Option<Asker> {
+        self.debts().add(id, asker)
+    }
+
+    /// It answers `id`; whom that is for. An id that nobody waits for is ignored.
+    pub(super) fn pay(&self, id: u64) -> Option<Asker> {
+        self.debts().take(id)
+    }
+
+    /// It is gone: those who will not hear from it.
+    pub(super) fn renounce_debts(&self) -> impl Iterator<Item = Asker> + use<> {
+        std::mem::take(&mut *self.debts()).into_askers()
+    }
+
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.debts.lock().expect("nothing panics while it holds a socket's debts")
+    }
+}
