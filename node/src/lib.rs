@@ -8,3 +8,4 @@ pub mod peers;
 pub mod raft;
 pub mod random;
 pub mod socketio;
+pub mod transport;

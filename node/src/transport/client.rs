@@ -1,0 +1,55 @@
+//! What the transport needs from the layer above: someone to hand a connection's packets to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use tokio::time::Instant;
+
+use crate::adapter::Outbox;
+use crate::engineio::{CloseReason, Message};
+
+/// The layer above, for one connection. The connection's task owns it and calls it in turn; what
+/// it wants to send it pushes to the connection's outbox, and closes through it too.
+pub trait Client: Send + 'static {
+    fn handle_message(&mut self, message: Message);
+    /// The outbox woke the connection: what the client waits for may have happened. Called
+    /// before what is queued is written.
+    fn handle_wake(&mut self);
+    fn handle_deadline(&mut self, now: Instant);
+    /// When [`handle_deadline`](Self::handle_deadline) wants to be called; asked after each call.
+    fn deadline(&self) -> Option<Instant>;
+    /// The connection is over. Called once, last.
+    fn handle_close(&mut self, reason: CloseReason);
+}
+
+/// Makes a [`Client`] for each new connection.
+pub trait Accept: Send + Sync + 'static {
+    /// Whether new connections are taken at all; asked before the handshake is looked at.
+    fn ready(&self) -> Result<(), Refusal>;
+    fn accept(&self, handshake: Arc<Handshake>, outbox: Arc<Outbox>) -> Box<dyn Client>;
+}
+
+/// The node takes no new connections at the moment: 503, with the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the node is draining")]
+    Draining,
+    #[error("the node has no quorum")]
+    NoQuorum,
+}
+
+/// The request that opened a connection.
+#[derive(Debug)]
+pub struct Handshake {
+    /// The connection's Engine.IO id.
+    pub sid: ByteString,
+    /// The client's address, as the stream has it.
+    pub address: SocketAddr,
+    /// Milliseconds since the Unix epoch.
+    pub issued_ms: u64,
+    /// Path and query, as they came.
+    pub url: Box<str>,
+    /// Names in lower case, in the order in which they came.
+    pub headers: Box<[(Box<str>, Box<str>)]>,
+}

@@ -1,0 +1,98 @@
+//! sid → the running connection.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use hashbrown::HashMap;
+use tokio::sync::mpsc;
+
+use crate::adapter::Outbox;
+use crate::engineio::{CloseReason, Sid};
+
+use super::polling::Command;
+
+/// How others reach a connection.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) outbox: Arc<Outbox>,
+    /// Takes HTTP requests to the connection, as long as it polls.
+    pub(crate) commands: Option<mpsc::Sender<Command>>,
+}
+
+/// The connections of this node, sharded so that threads seldom wait for one another.
+pub(crate) struct Connections {
+    shards: [Mutex<HashMap<Sid, Handle>>; SHARDS],
+    count: AtomicUsize,
+}
+
+const SHARDS: usize = 16;
+
+impl Connections {
+    pub(crate) fn new() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), count: AtomicUsize::new(0) }
+    }
+
+    /// The connection is found until the registration is dropped.
+    pub(crate) fn register(self: &Arc<Self>, sid: Sid, handle: Handle) -> Registration {
+        let previous = self.shard(sid).insert(sid, handle);
+        assert!(previous.is_none(), "72 random bits do not come twice");
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Registration { connections: Arc::clone(self), sid }
+    }
+
+    pub(crate) fn get(&self, sid: Sid) -> Option<Handle> {
+        self.shard(sid).get(&sid).cloned()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Asks every connection to end.
+    pub(crate) fn close_all(&self, reason: CloseReason) {
+        for shard in &self.shards {
+            // Closing wakes a task, which may come here: not under the lock.
+            let outboxes: Vec<_> =
+                lock(shard).values().map(|handle| Arc::clone(&handle.outbox)).collect();
+            for outbox in outboxes {
+                outbox.close(reason);
+            }
+        }
+    }
+
+    fn shard(&self, sid: Sid) -> MutexGuard<'_, HashMap<Sid, Handle>> {
+        // The last character of a sid is random.
+        lock(&self.shards[usize::from(sid.as_bytes()[Sid::LEN - 1]) % SHARDS])
+    }
+}
+
+fn lock(shard: &Mutex<HashMap<Sid, Handle>>) -> MutexGuard<'_, HashMap<Sid, Handle>> {
+    shard.lock().expect("nothing panics while it holds a shard")
+}
+
+/// Keeps a connection in the map; held by its task, so that it leaves however the task ends.
+pub(crate) struct Registration {
+    connections: Arc<Connections>,
+    sid: Sid,
+}
+
+impl Registration {
+    pub(crate) fn sid(&self) -> Sid {
+        self.sid
+    }
+
+    /// From now on requests to this connection are refused.
+    pub(crate) fn stop_polling(&self) {
+        let commands =
+            self.connections.shard(self.sid).get_mut(&self.sid).and_then(|h| h.commands.take());
+        drop(commands);
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let handle = self.connections.shard(self.sid).remove(&self.sid);
+        self.connections.count.fetch_sub(1, Ordering::Relaxed);
+        drop(handle);
+    }
+}

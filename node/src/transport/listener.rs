@@ -1,0 +1,134 @@
+//! Accepts streams, and serves HTTP on them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::adapter::OutboxLimits;
+use crate::engineio::{CloseReason, EngineConfig};
+
+use super::client::Accept;
+use super::connections::Connections;
+use super::cors::Cors;
+use super::http_stream::HttpStream;
+use super::pages::Pages;
+
+/// The transport of a node: all its clients, and the port they come to.
+pub struct Transport {
+    pub(super) config: Arc<EngineConfig>,
+    /// What requests to Engine.IO start with.
+    pub(super) prefix: String,
+    pub(super) node: u64,
+    pub(super) limits: OutboxLimits,
+    pub(super) accept: Arc<dyn Accept>,
+    pub(super) pages: Pages,
+    pub(super) cors: Cors,
+    pub(super) connections: Arc<Connections>,
+    pub(super) tasks: TaskTracker,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// A head must fit in; hyper would use up to 400 KiB for each stream.
+const MAX_BUFFER_BYTES: usize = 16 * 1024;
+/// When the system has no streams left, it takes a while until it has.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Transport {
+    /// `node` is the 48-bit id that the sids of this node's connections carry.
+    pub fn new(
+        config: EngineConfig,
+        node: u64,
+        limits: OutboxLimits,
+        accept: Arc<dyn Accept>,
+        pages: Pages,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            prefix: format!("{}/", config.path.trim_end_matches('/')),
+            cors: Cors::new(&config.cors_origins),
+            config: Arc::new(config),
+            node,
+            limits,
+            accept,
+            pages,
+            connections: Arc::new(Connections::new()),
+            tasks,
+            shutdown,
+        })
+    }
+
+    /// The number of open connections.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Asks every connection to end, once what is queued for it has been sent.
+    pub fn close_all(&self, reason: CloseReason) {
+        self.connections.close_all(reason);
+    }
+
+    /// Serves clients until shutdown. Then the open connections end, each in its own task.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    self.tasks.spawn(Arc::clone(&self).serve_stream(stream, address));
+                }
+                Err(error) => {
+                    warn!(%error, "no stream accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        self.close_all(CloseReason::ServerShutdown);
+    }
+
+    async fn serve_stream(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        // Packets are small, and are written when they should leave.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "stream was gone at once");
+            return;
+        }
+        let shutdown = self.shutdown.clone();
+        // Whoever takes longer for a request's head, for the next request or to read a response
+        // would miss its heartbeat as well.
+        let timeout = self.config.ping_timeout;
+        let stream = HttpStream::new(stream, timeout);
+        let service = service_fn(move |request| {
+            let transport = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(transport.respond(request, address).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(timeout)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            debug!(%error, %address, "stream failed");
+        }
+    }
+}

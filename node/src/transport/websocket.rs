@@ -1,0 +1,179 @@
+//! The WebSocket handshake, and then frames in and out.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control};
+
+use crate::adapter::Encoded;
+use crate::engineio::Packet;
+
+use super::frames::{FrameReader, FrameWriter, Scratch, close_content};
+use super::http_stream::HttpStream;
+
+/// An open WebSocket. While nothing happens it holds no buffer.
+pub(crate) struct WebSocket {
+    stream: TcpStream,
+    pub(crate) reader: FrameReader,
+    pub(crate) writer: FrameWriter,
+    /// The stream takes no more bytes for now.
+    is_stalled: bool,
+}
+
+/// How long a client may take to read the rest and close its side.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl WebSocket {
+    pub(crate) fn new(stream: TcpStream, max_message_bytes: usize) -> Self {
+        let reader = FrameReader::new(max_message_bytes);
+        Self { stream, reader, writer: FrameWriter::default(), is_stalled: false }
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
+    /// Reads what has come into a scratch buffer. No bytes mean the end of the stream.
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Received>> {
+        let mut scratch = Scratch::take();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        // Unlike `try_read`, this notices that a short read has emptied the stream, and saves a
+        // system call at the next wait.
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        let len = buffer.filled().len();
+        Poll::Ready(Ok(Received { scratch, len }))
+    }
+
+    /// Ready once a stalled stream takes bytes again.
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_write_ready(context)
+    }
+
+    /// Writes all that is pending, as far as the stream takes it.
+    pub(crate) fn write(&mut self, now: Instant) -> io::Result<()> {
+        let stream = &self.stream;
+        let result = self.writer.write(
+            |slices| match slices {
+                [slice] => stream.try_write(slice),
+                slices => stream.try_write_vectored(slices),
+            },
+            now,
+        );
+        self.is_stalled = matches!(&result, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        if self.is_stalled { Ok(()) } else { result }
+    }
+
+    /// Writes what is pending and a close frame, then waits a moment for the client to do the
+    /// same: a stream that is dropped with unread bytes in it is reset, and the client would lose
+    /// what it has not read.
+    pub(crate) async fn close(mut self, code: Option<CloseCode>, flush_by: Instant) {
+        self.writer.pending.push_back(Encoded::control(Control::Close, &close_content(code)));
+        if tokio::time::timeout_at(flush_by, self.flush()).await.is_ok_and(|result| result.is_ok())
+        {
+            let _ = tokio::time::timeout(LINGER, self.read_to_end()).await;
+        } else {
+            self.abort();
+        }
+    }
+
+    /// Drops the stream, and with it what the client has not read.
+    pub(crate) fn abort(self) {
+        // Otherwise the system would go on trying to send it.
+        let _ = self.stream.set_zero_linger();
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        loop {
+            self.write(Instant::now())?;
+            if !self.is_stalled {
+                return Ok(());
+            }
+            poll_fn(|context| self.stream.poll_write_ready(context)).await?;
+        }
+    }
+
+    async fn read_to_end(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        while !poll_fn(|context| self.poll_read(context)).await?.is_empty() {}
+        Ok(())
+    }
+}
+
+/// Bytes from a client, in a buffer that belongs to the thread.
+pub(crate) struct Received {
+    scratch: Scratch,
+    len: usize,
+}
+
+impl Received {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.scratch[..self.len]
+    }
+}
+
+/// Whether a request wants another protocol on its stream.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    has_token(headers, header::CONNECTION, "upgrade") && headers.contains_key(header::UPGRADE)
+}
+
+/// The answer to a valid handshake (RFC 6455, section 4.2); none to others.
+pub(crate) fn accept<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let headers = request.headers();
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let is_valid = is_nonce(key.as_bytes())
+        && request.method() == Method::GET
+        && has_token(headers, header::UPGRADE, "websocket")
+        && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    if !is_valid {
+        return None;
+    }
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.expect("base64 is a valid header value"));
+    Some(response)
+}
+
+/// 16 bytes in base64 (RFC 6455, section 4.1).
+fn is_nonce(key: &[u8]) -> bool {
+    STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+/// The bare stream under an upgraded request, and what was read of it already.
+pub(crate) fn into_stream(upgraded: Upgraded) -> (TcpStream, Bytes) {
+    let parts = upgraded.downcast::<TokioIo<HttpStream>>();
+    let parts = parts.map_err(drop).expect("the listener serves streams of this type only");
+    (parts.io.into_inner().into_inner(), parts.read_buf)
+}
+
+/// Packets that the transport itself sends.
+pub(crate) fn encoded(packet: &Packet) -> Arc<Encoded> {
+    Encoded::engine_text(&packet.to_text())
+}
