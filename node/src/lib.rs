@@ -7,5 +7,6 @@ pub mod net;
 pub mod peers;
 pub mod raft;
 pub mod random;
+pub mod server;
 pub mod socketio;
 pub mod transport;

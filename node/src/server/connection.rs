@@ -1,0 +1,285 @@
+//! The server's side of one connection: feeds its Socket.IO core, runs handlers.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use futures_util::FutureExt as _;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+use tracing::{debug, error};
+
+use super::extract::{Context, Occasion, Reason};
+use super::handler;
+use super::io::Io;
+use super::middleware::{BoxMiddleware, ConnectError};
+use super::socket::Socket;
+use crate::adapter::{Encoded, Outbox, Phase, Recipient};
+use crate::engineio::{CloseReason, Message};
+use crate::metrics;
+use crate::raft::ProposeError;
+use crate::raft::state::{SessionId, SocketId};
+use crate::socketio::codec::Kind;
+use crate::socketio::{self, Output, Payload};
+use crate::transport::{Client, Handshake};
+
+/// One connection and its sockets. Its connection's task owns it.
+pub(crate) struct Connection {
+    core: socketio::Client,
+    io: Io,
+    handshake: Arc<Handshake>,
+    outbox: Arc<Outbox>,
+    /// Without a session cookie, a client has one session for each connection.
+    session: SessionId,
+    sockets: SmallVec<[Slot; 1]>,
+}
+
+struct Slot {
+    socket: Socket,
+    /// Its core knows that it is connected, and its connect handler has been called.
+    entered: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        io: Io,
+        handshake: Arc<Handshake>,
+        outbox: Arc<Outbox>,
+        connect_by: Instant,
+    ) -> Self {
+        let core = socketio::Client::new(connect_by, socketio::Limits::default());
+        Self { core, io, handshake, outbox, session: SessionId::random(), sockets: SmallVec::new() }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Connect { namespace, auth } => self.handle_connect(&namespace, auth),
+                Output::Event { namespace, id, payload } => {
+                    self.handle_event(&namespace, id, &payload)
+                }
+                Output::Ack { namespace, id, payload } => {
+                    if let Some(slot) = self.slot(&namespace) {
+                        let namespace = slot.socket.namespace_inner();
+                        namespace.handle_ack(slot.socket.recipient(), id, payload);
+                    }
+                }
+                Output::Disconnect { namespace } => self.end(&namespace, Reason::CLIENT),
+                Output::Close(error) => {
+                    metrics::protocol_error(error.as_str());
+                    debug!(sid = %self.handshake.sid, %error, "client broke the protocol");
+                    self.outbox.close(CloseReason::ForcedClose);
+                }
+            }
+        }
+    }
+
+    fn handle_connect(&mut self, name: &ByteString, auth: Option<ByteString>) {
+        let Some(namespace) = self.io.namespace(name) else {
+            self.outbox.push(connect_error(name, &ConnectError::new("Invalid namespace")));
+            self.core.handle_rejected(name);
+            return;
+        };
+        let recipient = Arc::new(Recipient::new(SocketId::random(), self.outbox.clone()));
+        let middleware: Vec<_> = namespace.handlers().middleware.clone();
+        let socket = Socket::new(
+            recipient,
+            namespace,
+            self.io.clone(),
+            self.handshake.clone(),
+            auth,
+            self.session,
+        );
+        self.sockets.push(Slot { socket: socket.clone(), entered: false });
+        handler::run_in_place(Box::pin(connect(socket, middleware)), self.io.cluster());
+    }
+
+    fn handle_event(&self, namespace: &str, ack_id: Option<u64>, payload: &Payload) {
+        let Some(slot) = self.slot(namespace) else { return };
+        if !slot.socket.is_connected() {
+            return;
+        }
+        let Some(name) = payload.event_name() else { return };
+        let context = Context {
+            socket: &slot.socket,
+            occasion: Occasion::Event { name: &name, payload, ack_id },
+        };
+        if let Some(handler) = slot.socket.own_handler(&name) {
+            handler::run(&handler, &context, self.io.cluster());
+        } else if let Some(handler) = slot.socket.namespace_inner().handlers().events.get(&*name) {
+            handler::run(handler, &context, self.io.cluster());
+        }
+    }
+
+    /// Looks at what became of the sockets since: connected, rejected, disconnected.
+    fn look_at_sockets(&mut self) {
+        let mut place = 0;
+        while let Some(slot) = self.sockets.get_mut(place) {
+            let phase = slot.socket.recipient().phase();
+            if phase == Phase::Connecting || (phase == Phase::Connected && slot.entered) {
+                place += 1;
+                continue;
+            }
+            let socket = slot.socket.clone();
+            match phase {
+                Phase::Connecting => {}
+                Phase::Connected => {
+                    slot.entered = true;
+                    self.enter(&socket);
+                }
+                Phase::Rejected => {
+                    self.sockets.remove(place);
+                    self.core.handle_rejected(socket.namespace_name());
+                    continue;
+                }
+                Phase::Disconnected | Phase::Closed | Phase::Gone => {
+                    if !slot.entered {
+                        slot.entered = true;
+                        self.enter(&socket);
+                    }
+                    self.core.handle_left(socket.namespace_name());
+                    self.end(socket.namespace_name(), Reason::SERVER);
+                    if phase == Phase::Closed {
+                        self.disconnect_all();
+                        self.outbox.close(CloseReason::ForcedServerClose);
+                    }
+                    continue;
+                }
+            }
+            place += 1;
+        }
+    }
+
+    /// The application closed the connection: its other sockets are disconnected like the one that
+    /// it closed it by.
+    fn disconnect_all(&mut self) {
+        while let Some(slot) = self.sockets.first() {
+            let socket = slot.socket.clone();
+            socket.namespace_inner().disconnect_local(&socket.id(), false);
+            self.core.handle_left(socket.namespace_name());
+            self.end(socket.namespace_name(), Reason::SERVER);
+        }
+    }
+
+    fn enter(&mut self, socket: &Socket) {
+        self.core.handle_accepted(socket.namespace_name());
+        let handler = socket.namespace_inner().handlers().connect.clone();
+        if let Some(handler) = handler {
+            let context = Context { socket, occasion: Occasion::Connect };
+            handler::run(&handler, &context, self.io.cluster());
+        }
+    }
+
+    /// Ends one socket: `disconnecting` while it is in its rooms, then it goes, then `disconnect`.
+    fn end(&mut self, namespace: &str, reason: &'static str) {
+        let Some(place) =
+            self.sockets.iter().position(|slot| slot.socket.namespace_name() == namespace)
+        else {
+            return;
+        };
+        let slot = self.sockets.remove(place);
+        let socket = slot.socket;
+        let context = Context { socket: &socket, occasion: Occasion::Disconnect { reason } };
+        let [disconnecting, disconnect] =
+            if slot.entered { socket.disconnect_handlers() } else { Default::default() };
+        for handler in disconnecting.iter().flatten() {
+            handler::run(handler, &context, self.io.cluster());
+        }
+        socket.namespace_inner().leave_namespace(socket.recipient());
+        for handler in disconnect.iter().flatten() {
+            handler::run(handler, &context, self.io.cluster());
+        }
+    }
+
+    fn slot(&self, namespace: &str) -> Option<&Slot> {
+        self.sockets.iter().find(|slot| slot.socket.namespace_name() == namespace)
+    }
+}
+
+impl Client for Connection {
+    fn handle_message(&mut self, message: Message) {
+        // The client may answer its CONNECT before this task has seen that it was let in.
+        self.look_at_sockets();
+        self.core.handle_message(message);
+        self.drain();
+    }
+
+    fn handle_wake(&mut self) {
+        self.look_at_sockets();
+    }
+
+    fn handle_deadline(&mut self, now: Instant) {
+        self.core.handle_deadline(now);
+        self.drain();
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.core.deadline()
+    }
+
+    fn handle_close(&mut self, reason: CloseReason) {
+        while let Some(slot) = self.sockets.first() {
+            let name = slot.socket.namespace_inner().name().clone();
+            self.end(&name, Reason::of(reason));
+        }
+    }
+}
+
+/// How long a CONNECT waits for a quorum before its connection is closed, so that the client
+/// tries another node.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long to wait before a CONNECT is proposed again.
+const CONNECT_RETRY: Duration = Duration::from_millis(200);
+
+/// Asks the middleware, then the cluster. The delivery task answers the CONNECT.
+async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>) {
+    for ask in middleware {
+        let asked = AssertUnwindSafe(async { ask(socket.clone()).await }).catch_unwind().await;
+        let refused = asked.unwrap_or_else(|_panic| {
+            error!("middleware panicked");
+            Err(ConnectError::new("internal server error"))
+        });
+        if let Err(error) = refused {
+            return reject(&socket, &error);
+        }
+        if socket.recipient().phase() != Phase::Connecting {
+            // The client is not there any more.
+            return;
+        }
+    }
+    let adapter = &socket.namespace_inner().adapter;
+    let rooms = socket.take_early_rooms();
+    let give_up = Instant::now() + CONNECT_PATIENCE;
+    loop {
+        let receipt =
+            adapter.connect(socket.recipient().clone(), socket.session_id(), rooms.clone());
+        match receipt.await {
+            Ok(_) => return,
+            Err(ProposeError::NoQuorum | ProposeError::Overloaded) if Instant::now() < give_up => {
+                if socket.recipient().phase() != Phase::Connecting {
+                    return;
+                }
+                tokio::time::sleep(CONNECT_RETRY).await;
+            }
+            Err(error) => {
+                debug!(socket = %socket.id(), %error, "socket could not be made known");
+                socket.recipient().outbox.close(CloseReason::ForcedServerClose);
+                return;
+            }
+        }
+    }
+}
+
+fn reject(socket: &Socket, error: &ConnectError) {
+    // First, for the client may ask again at once.
+    if socket.recipient().advance(Phase::Rejected) {
+        socket.recipient().outbox.push_news(connect_error(socket.namespace_name(), error));
+    }
+}
+
+fn connect_error(namespace: &str, error: &ConnectError) -> Arc<Encoded> {
+    let json = serde_json::to_string(error).expect("a message and JSON data are JSON").into();
+    Encoded::packet(Kind::ConnectError, namespace, None, &Payload { json, attachments: Vec::new() })
+}

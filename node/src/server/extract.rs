@@ -1,0 +1,167 @@
+//! What a handler may ask for: typed parts of the event that it is called for.
+
+use serde::de::DeserializeOwned;
+
+use super::ack::Ack;
+use super::io::Io;
+use super::namespace::NamespaceHandle;
+use super::session::Session;
+use super::socket::Socket;
+use crate::engineio::CloseReason;
+use crate::socketio::{Payload, from_event};
+
+/// What a handler is called for.
+pub struct Context<'a> {
+    pub socket: &'a Socket,
+    pub occasion: Occasion<'a>,
+}
+
+/// A connect, an event, or a disconnect with its reason.
+pub enum Occasion<'a> {
+    Connect,
+    Event { name: &'a str, payload: &'a Payload, ack_id: Option<u64> },
+    Disconnect { reason: &'static str },
+}
+
+/// Why a handler could not be called for an event.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    #[error("arguments have another shape")]
+    Shape(#[source] serde_json::Error),
+    #[error("{0} is not part of this occasion")]
+    Absent(&'static str),
+}
+
+/// An argument of a handler.
+pub trait FromContext: Sized {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError>;
+}
+
+impl FromContext for Socket {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        Ok(context.socket.clone())
+    }
+}
+
+impl FromContext for Io {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        Ok(context.socket.io())
+    }
+}
+
+impl FromContext for NamespaceHandle {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        Ok(context.socket.namespace())
+    }
+}
+
+impl FromContext for Session {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        Ok(context.socket.session())
+    }
+}
+
+/// The event's arguments, as a type: a tuple takes several, anything else the first one.
+#[derive(Debug)]
+pub struct Data<T>(pub T);
+
+impl<T: DeserializeOwned> FromContext for Data<T> {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        let Occasion::Event { payload, .. } = &context.occasion else {
+            return Err(ExtractError::Absent("Data"));
+        };
+        from_event(payload).map(Self).map_err(ExtractError::Shape)
+    }
+}
+
+/// What `T` extracts, or why it cannot: for handlers that answer bad arguments themselves.
+impl<T: FromContext> FromContext for Result<T, ExtractError> {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        Ok(T::from_context(context))
+    }
+}
+
+/// The event's arguments as they came, to be passed on unchanged. They are not copied for it.
+#[derive(Clone, Debug)]
+pub struct Args {
+    pub(super) event: Payload,
+}
+
+impl Args {
+    /// Their JSON, commas between them; binary ones are placeholders.
+    pub fn text(&self) -> &str {
+        self.event.args().text()
+    }
+
+    /// An event of another name with these arguments.
+    pub fn into_event(self, name: &str) -> Payload {
+        let text = self.event.args().text();
+        Payload::event(name, text, self.event.attachments.clone())
+    }
+}
+
+impl FromContext for Args {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        match &context.occasion {
+            Occasion::Event { payload, .. } => Ok(Self { event: Payload::clone(payload) }),
+            Occasion::Connect | Occasion::Disconnect { .. } => Err(ExtractError::Absent("Args")),
+        }
+    }
+}
+
+impl FromContext for Ack {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        let id = match context.occasion {
+            Occasion::Event { ack_id, .. } => ack_id,
+            Occasion::Connect | Occasion::Disconnect { .. } => None,
+        };
+        Ok(Self::new(context.socket.clone(), id))
+    }
+}
+
+/// The event's name.
+#[derive(Debug)]
+pub struct EventName(pub String);
+
+impl FromContext for EventName {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        match context.occasion {
+            Occasion::Event { name, .. } => Ok(Self(name.to_owned())),
+            Occasion::Connect | Occasion::Disconnect { .. } => {
+                Err(ExtractError::Absent("EventName"))
+            }
+        }
+    }
+}
+
+/// What the client sent with its CONNECT, as a type; absent is `null`.
+#[derive(Debug)]
+pub struct Auth<T>(pub T);
+
+impl<T: DeserializeOwned> FromContext for Auth<T> {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        context.socket.auth().map(Self).map_err(ExtractError::Shape)
+    }
+}
+
+/// Why the socket is disconnected, as the official server spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(pub &'static str);
+
+impl Reason {
+    pub(crate) const CLIENT: &'static str = "client namespace disconnect";
+    pub(crate) const SERVER: &'static str = "server namespace disconnect";
+
+    pub(crate) fn of(reason: CloseReason) -> &'static str {
+        reason.as_str()
+    }
+}
+
+impl FromContext for Reason {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        match context.occasion {
+            Occasion::Disconnect { reason } => Ok(Self(reason)),
+            Occasion::Connect | Occasion::Event { .. } => Err(ExtractError::Absent("Reason")),
+        }
+    }
+}
