@@ -1,0 +1,257 @@
+//! Every setting: its default, its check, and where it comes from.
+
+mod args;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use tracing_subscriber::EnvFilter;
+
+pub use args::{Args, Command};
+pub use sources::ConfigError;
+
+use crate::adapter::DeliveryMode;
+use crate::engineio::EngineConfig;
+use crate::raft::config::{ClusterConfig, RaftConfig};
+
+/// The settings of a node, fixed at its start. The parts' own sections stand with the parts.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Built-in applications to serve.
+    pub apps: Vec<App>,
+    /// The node's log, snapshots and identity.
+    pub data_dir: PathBuf,
+    /// How long a stopping node may take to ask its clients away.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    pub node: NodeConfig,
+    pub listen: ListenConfig,
+    pub admin: AdminConfig,
+    pub cluster: ClusterConfig,
+    pub raft: RaftConfig,
+    pub engine: EngineConfig,
+    pub socketio: SocketioConfig,
+    /// By name; a namespace that is not here has the defaults.
+    pub namespaces: BTreeMap<String, NamespaceConfig>,
+    pub outbox: OutboxConfig,
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            apps: Vec::new(),
+            data_dir: "data".into(),
+            drain_timeout: Duration::from_secs(20),
+            node: NodeConfig::default(),
+            listen: ListenConfig::default(),
+            admin: AdminConfig::default(),
+            cluster: ClusterConfig::default(),
+            raft: RaftConfig::default(),
+            engine: EngineConfig::default(),
+            socketio: SocketioConfig::default(),
+            namespaces: BTreeMap::new(),
+            outbox: OutboxConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// A built-in application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum App {
+    /// Rooms, direct messages and sessions, for trying and measuring a cluster.
+    Relay,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// What operators call the node, in logs and by its peers.
+    #[serde(deserialize_with = "text")]
+    pub name: String,
+    /// Threads that serve clients, beside raft's own; all cores but one, if absent.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl NodeConfig {
+    /// A thread more than there are cores for costs a wake-up for each one it saves.
+    pub fn threads(&self) -> usize {
+        let spare = || std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1);
+        self.threads.map_or_else(spare, NonZeroUsize::get).max(1)
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { name: "n1".to_owned(), threads: None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenConfig {
+    /// Where clients connect; port 0 takes a free one.
+    pub address: SocketAddr,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 3001)) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Where metrics and health are asked for; not for the public.
+    pub address: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 4001)) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SocketioConfig {
+    /// A connection that joins no namespace for so long is closed.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Whether the client's script is served at `/socket.io/socket.io.js`.
+    pub serve_client: bool,
+    /// The `dist` folder of the npm package socket.io-client; without it no script is served.
+    pub client_dir: Option<PathBuf>,
+}
+
+impl Default for SocketioConfig {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(45), serve_client: true, client_dir: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamespaceConfig {
+    pub delivery: DeliveryMode,
+}
+
+/// What may wait for one client, before it counts as too slow and is disconnected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    pub max_bytes: usize,
+    pub max_packets: usize,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, max_packets: 65_536 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// As in `warn,flotilla::raft=debug`. openraft tells at `info` what only its authors follow.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for machines.
+    Json,
+}
+
+/// A setting that can be read, but cannot work.
+struct Unusable {
+    key: String,
+    problem: String,
+}
+
+fn require(holds: bool, key: &str, problem: &str) -> Result<(), Unusable> {
+    if holds { Ok(()) } else { Err(Unusable { key: key.to_owned(), problem: problem.to_owned() }) }
+}
+
+impl Config {
+    /// The settings of this process: defaults, then the file, the environment, and flags.
+    pub fn load(args: &Args) -> Result<Self, ConfigError> {
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::from_sources(args, environment)
+    }
+
+    fn check(&self) -> Result<(), Unusable> {
+        let unusable = |key: String, problem: String| Unusable { key, problem };
+        self.cluster.check().map_err(|e| unusable(e.key.to_owned(), e.problem))?;
+        self.raft.check().map_err(|e| unusable(e.key.to_owned(), e.problem))?;
+        let engine = self.engine.check();
+        engine.map_err(|e| unusable(format!("engine.{}", e.key), e.reason.to_owned()))?;
+        EnvFilter::try_new(&self.log.filter)
+            .map_err(|e| unusable("log.filter".to_owned(), e.to_string()))?;
+        for name in self.namespaces.keys() {
+            let key = format!("namespaces.{name}");
+            require(name.starts_with('/'), &key, "a namespace's name starts with a slash")?;
+        }
+        self.check_own()
+    }
+
+    fn check_own(&self) -> Result<(), Unusable> {
+        let name = &self.node.name;
+        let printable = |c: char| c.is_ascii_graphic();
+        require(
+            (1..=64).contains(&name.len()) && name.chars().all(printable),
+            "node.name",
+            "must be 1 to 64 printable characters without spaces",
+        )?;
+        require(!self.drain_timeout.is_zero(), "drain_timeout", "must be more than zero")?;
+        require(!self.data_dir.as_os_str().is_empty(), "data_dir", "must not be empty")?;
+        let is_timed = !self.socketio.connect_timeout.is_zero();
+        require(is_timed, "socketio.connect_timeout", "must be more than zero")?;
+        if let Some(dir) = &self.socketio.client_dir {
+            require(dir.is_dir(), "socketio.client_dir", "is not a directory")?;
+        }
+        // A client must be able to get one packet of the largest size.
+        let max_payload_bytes = self.engine.max_payload_bytes;
+        require(
+            self.outbox.max_bytes >= max_payload_bytes,
+            "outbox.max_bytes",
+            "must be at least engine.max_payload_bytes",
+        )?;
+        require(self.outbox.max_packets >= 16, "outbox.max_packets", "must be at least 16")
+    }
+}
+
+/// Text, or a number that is meant as text: `FLOTILLA_NODE__NAME=1` looks like one.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a text")]
+    enum Text {
+        Text(String),
+        Number(i64),
+    }
+    Ok(match Text::deserialize(deserializer)? {
+        Text::Text(text) => text,
+        Text::Number(number) => number.to_string(),
+    })
+}

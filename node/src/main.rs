@@ -1,0 +1,106 @@
+//! Reads the settings, starts the node, waits for a signal, drains.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use flotilla::config::{Args, Command, Config, ConfigError};
+use flotilla::node::Node;
+use flotilla::{raft, telemetry};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+type Failure = Box<dyn Error>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match &args.command {
+        Some(Command::Inspect { data_dir }) => inspect(data_dir),
+        None if args.check_config => check_config(&args),
+        None => run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&*failure);
+            ExitCode::from(if failure.is::<ConfigError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn inspect(data_dir: &Path) -> Result<(), Failure> {
+    let runtime = Builder::new_current_thread().build()?;
+    let state = runtime.block_on(raft::inspect(data_dir))?;
+    Ok(writeln!(io::stdout(), "{:#}", state.dump())?)
+}
+
+fn check_config(args: &Args) -> Result<(), Failure> {
+    Config::load(args)?;
+    Ok(writeln!(io::stdout(), "the settings are right")?)
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let config = Config::load(args)?;
+    telemetry::start_log(&config.log)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(config.node.threads())
+        .thread_name("clients")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let mut stop = Stop::new()?;
+    let node = tokio::select! {
+        started = Node::start(Arc::new(config)) => started?,
+        () = stop.asked() => return Ok(()),
+    };
+    let has_failed = tokio::select! {
+        () = stop.asked() => false,
+        () = node.drain_requested() => false,
+        () = node.failed() => true,
+    };
+    info!("draining");
+    tokio::select! {
+        drained = node.drain() => drained?,
+        // Whoever asks twice does not want to wait.
+        () = stop.asked() => return Err("stopped before it had drained".into()),
+    }
+    if has_failed { Err("a part of the node failed".into()) } else { Ok(()) }
+}
+
+/// SIGTERM and SIGINT (Ctrl-C).
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    /// Cancel-safe.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells the operator, who may have no log yet, what is wrong and why.
+fn report(failure: &dyn Error) {
+    let mut text = failure.to_string();
+    for cause in std::iter::successors(failure.source(), |&cause| cause.source()) {
+        text.push_str(&format!(": {cause}"));
+    }
+    // There is nowhere left to tell of it, should this fail.
+    let _ = writeln!(io::stderr(), "flotilla: {text}");
+}

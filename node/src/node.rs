@@ -1,0 +1,301 @@
+//! Node: builds the parts in start order; the one file that knows them all.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::adapter::OutboxLimits;
+use crate::admin::Admin;
+use crate::apps::relay;
+use crate::backbone::Backbone;
+use crate::config::{App, Config};
+use crate::engineio::CloseReason;
+use crate::metrics::Gauges;
+use crate::net::{self, Dialer};
+use crate::peers::Peers;
+use crate::raft::{Options, Raft, StartError as RaftError, Status, Threads};
+use crate::server::{Io, Settings};
+use crate::telemetry::Exporter;
+use crate::transport::{Pages, Transport};
+
+/// A running node. Dropping it does not stop it: [`drain`](Self::drain) does.
+pub struct Node {
+    config: Arc<Config>,
+    addresses: Addresses,
+    io: Io,
+    backbone: Backbone,
+    transport: Arc<Transport>,
+    tasks: TaskTracker,
+    /// Ends what faces clients.
+    front: CancellationToken,
+    /// Ends the rest.
+    back: CancellationToken,
+    /// Cancelled by an operator.
+    drain_requested: CancellationToken,
+}
+
+/// Where a node listens, as bound; `addresses.json` in its data directory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Addresses {
+    pub name: String,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub cluster: SocketAddr,
+    pub pid: u32,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address} ({setting})")]
+    Listen { setting: &'static str, address: String, source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Raft(#[from] RaftError),
+    #[error("cannot read the client bundle")]
+    Pages(#[source] io::Error),
+}
+
+/// Not everything had ended when the drain timeout did.
+#[derive(Debug, thiserror::Error)]
+#[error("{remaining} tasks still ran after {timeout:?}")]
+pub struct DrainError {
+    pub remaining: usize,
+    pub timeout: Duration,
+}
+
+impl Node {
+    /// Starts the parts one after the other. The node serves clients once it is a member of a
+    /// cluster with a leader; until then it answers 503 and `/readyz` says why.
+    pub async fn start(config: Arc<Config>) -> Result<Self, StartError> {
+        Self::start_with(config, |_io| {}).await
+    }
+
+    /// As [`start`](Self::start), with an application that `register` puts up before the first
+    /// client can ask for its namespaces.
+    pub async fn start_with(
+        config: Arc<Config>,
+        register: impl FnOnce(&Io),
+    ) -> Result<Self, StartError> {
+        let tasks = TaskTracker::new();
+        let (front, back) = (CancellationToken::new(), CancellationToken::new());
+        let drain_requested = CancellationToken::new();
+
+        let clients = listen("listen.address", config.listen.address).await?;
+        let operators = listen("admin.address", config.admin.address).await?;
+        let (address, nodes) =
+            net::bind(&config.cluster.address).await.map_err(|source| StartError::Listen {
+                setting: "cluster.address",
+                address: config.cluster.address.clone(),
+                source,
+            })?;
+
+        let backbone = Backbone::start(
+            raft_options(&config, address),
+            net::tcp_incoming(nodes),
+            tasks.clone(),
+            back.clone(),
+        )
+        .await?;
+        let io = Io::new(backbone.cluster.clone(), settings(&config));
+        register(&io);
+        let mut pages = Pages::new();
+        if config.apps.contains(&App::Relay) {
+            relay::register(&io);
+            pages = pages.with_page("/", "text/html; charset=utf-8", relay::CHAT_PAGE);
+        }
+        if let (true, Some(dir)) = (config.socketio.serve_client, &config.socketio.client_dir) {
+            pages =
+                pages.with_client_bundle(&config.engine.path, dir).map_err(StartError::Pages)?;
+        }
+
+        let transport = Transport::new(
+            config.engine.clone(),
+            backbone.raft.node_id(),
+            OutboxLimits {
+                max_bytes: config.outbox.max_bytes,
+                max_packets: config.outbox.max_packets,
+            },
+            Arc::new(io.clone()),
+            pages,
+            tasks.clone(),
+            front.clone(),
+        );
+        let addresses = Addresses {
+            name: config.node.name.clone(),
+            listen: clients.1,
+            admin: operators.1,
+            cluster: address,
+            pid: std::process::id(),
+        };
+        let node = Self {
+            addresses,
+            io,
+            backbone,
+            transport,
+            tasks,
+            front,
+            back,
+            drain_requested,
+            config,
+        };
+        let closing = node.transport.clone();
+        node.backbone.on_new_standing(move || closing.close_all(CloseReason::ServerShutdown));
+        node.tasks.spawn(node.transport.clone().serve(clients.0));
+        node.tasks.spawn(node.admin().serve(operators.0, node.tasks.clone(), node.back.clone()));
+        node.write_addresses()?;
+        info!(name = %node.addresses.name, listen = %node.addresses.listen, admin = %node.addresses.admin,
+            cluster = %node.addresses.cluster, "node is up");
+        Ok(node)
+    }
+
+    /// The server, to register namespaces and handlers with.
+    pub fn io(&self) -> &Io {
+        &self.io
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Resolves once this node serves clients as a member of a cluster.
+    pub async fn ready(&self) {
+        let mut status = self.backbone.raft.status();
+        // The sender lives as long as the node.
+        let _ = status.wait_for(|status| *status == Status::Ready).await;
+    }
+
+    /// Resolves once an operator asked for a drain on the admin port.
+    pub async fn drain_requested(&self) {
+        self.drain_requested.cancelled().await;
+    }
+
+    /// Resolves if a part that the node cannot live without ends unasked.
+    pub async fn failed(&self) {
+        tokio::select! {
+            _ = self.backbone.raft.failed() => {}
+            () = self.backbone.cluster.failed() => {}
+        }
+    }
+
+    /// Takes no new clients, settles what was accepted, closes every connection, hands over
+    /// leadership, and waits for all tasks to end: backwards through [`start`](Self::start).
+    pub async fn drain(self) -> Result<(), DrainError> {
+        let timeout = self.config.drain_timeout;
+        let raft = self.backbone.raft.clone();
+        let drained = tokio::time::timeout(timeout, async {
+            self.backbone.raft.announce_drain().await;
+            self.front.cancel();
+            self.transport.close_all(CloseReason::ServerShutdown);
+            while self.transport.connection_count() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+            self.backbone.raft.drain().await;
+            self.back.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+        })
+        .await;
+        self.back.cancel();
+        raft.stop().await;
+        drained.map_err(|_elapsed| DrainError { remaining: self.tasks.len(), timeout })
+    }
+
+    fn admin(&self) -> Arc<Admin> {
+        let (raft, peers, transport) =
+            (self.backbone.raft.clone(), self.backbone.peers.clone(), self.transport.clone());
+        let exporter = Exporter::new(move || gauges(&raft, &peers, &transport));
+        let raft = self.backbone.raft.clone();
+        Arc::new(Admin::new(
+            exporter,
+            move || readiness(*raft.status().borrow()),
+            self.drain_requested.clone(),
+        ))
+    }
+
+    /// In one step, for others watch for the file.
+    fn write_addresses(&self) -> Result<(), StartError> {
+        let path = self.config.data_dir.join("addresses.json");
+        let partial = self.config.data_dir.join("addresses.json.partial");
+        let json = serde_json::to_vec_pretty(&self.addresses).expect("addresses are plain values");
+        std::fs::write(&partial, json)
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .map_err(|source| StartError::Write { path, source })
+    }
+}
+
+/// How often a draining node looks whether its connections have ended.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+async fn listen(
+    setting: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|source| StartError::Listen {
+        setting,
+        address: address.to_string(),
+        source,
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    let delivery =
+        config.namespaces.iter().map(|(name, namespace)| (name.clone(), namespace.delivery));
+    Settings { connect_timeout: config.socketio.connect_timeout, delivery: delivery.collect() }
+}
+
+fn raft_options(config: &Config, bound: SocketAddr) -> Options {
+    Options {
+        raft: config.raft.clone(),
+        cluster: config.cluster.clone(),
+        name: config.node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: config.cluster.advertise.clone().unwrap_or_else(|| bound.to_string()),
+        data_dir: config.data_dir.clone(),
+        dialer: Dialer::tcp(),
+        threads: Threads::Own,
+        disk: None,
+        clock: None,
+    }
+}
+
+fn gauges(raft: &Raft, peers: &Peers, transport: &Transport) -> Gauges {
+    let (view, numbers) = (raft.view(), raft.numbers());
+    Gauges {
+        connections: transport.connection_count() as u64,
+        sockets: view.sockets_of(raft.node_id()) as u64,
+        rooms: view.rooms_len() as u64,
+        sessions: view.sessions_len() as u64,
+        raft_term: numbers.term,
+        raft_is_leader: numbers.is_leader,
+        raft_commit_index: numbers.commit_index,
+        raft_applied_index: numbers.applied_index,
+        peers_up: peers.up() as u64,
+        peer_queue_bytes: peers.queue_bytes() as u64,
+    }
+}
+
+/// What `/readyz` says.
+fn readiness(status: Status) -> Result<(), String> {
+    match status {
+        Status::Ready => Ok(()),
+        Status::Starting => Err("not yet a member of a cluster with a leader".to_owned()),
+        Status::Fenced => Err("no quorum".to_owned()),
+        Status::Down => Err("declared dead by the cluster; registering again".to_owned()),
+        Status::Draining => Err("draining".to_owned()),
+    }
+}

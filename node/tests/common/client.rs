@@ -1,0 +1,125 @@
+//! One WebSocket connection of a client, packet by packet.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::PATIENCE;
+
+pub(crate) struct Client {
+    stream: WebSocketStream<TcpStream>,
+    /// In the namespace that it connected to last.
+    pub(crate) id: String,
+}
+
+/// What comes from the server: Socket.IO text without Engine.IO's digit, or an attachment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Packet {
+    Text(String),
+    Binary(Bytes),
+    Closed,
+}
+
+impl Client {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let (mut stream, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+        let open = stream.next().await.unwrap().unwrap();
+        assert!(open.to_text().unwrap().starts_with("0{"), "{open}");
+        Self { stream, id: String::new() }
+    }
+
+    /// Joins a namespace; `auth` is JSON, or nothing.
+    pub(crate) async fn connect(&mut self, namespace: &str, auth: &str) {
+        self.ask(namespace, auth).await;
+        self.accepted().await;
+    }
+
+    /// Asks for a namespace and waits for no answer.
+    pub(crate) async fn ask(&mut self, namespace: &str, auth: &str) {
+        let namespace = if namespace == "/" { String::new() } else { format!("{namespace},") };
+        self.send(&format!("0{namespace}{auth}")).await;
+    }
+
+    /// The next packet is a CONNECT.
+    pub(crate) async fn accepted(&mut self) {
+        let text = self.text().await;
+        let (_, body) = text.split_at(text.find('{').unwrap_or_else(|| panic!("{text}")));
+        assert!(text.starts_with('0'), "{text}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        self.id = body["sid"].as_str().unwrap().to_owned();
+    }
+
+    pub(crate) async fn send(&mut self, packet: &str) {
+        self.stream.send(Message::text(format!("4{packet}"))).await.unwrap();
+    }
+
+    pub(crate) async fn send_binary(&mut self, attachment: &'static [u8]) {
+        self.stream.send(Message::binary(attachment)).await.unwrap();
+    }
+
+    pub(crate) async fn next(&mut self) -> Packet {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
+            match next.expect("the server should send something") {
+                Some(Ok(Message::Text(text))) => match text.split_at(1) {
+                    ("4", packet) => return Packet::Text(packet.to_owned()),
+                    ("2", _) => self.stream.send(Message::text("3")).await.unwrap(),
+                    _ => panic!("{text}"),
+                },
+                Some(Ok(Message::Binary(bytes))) => return Packet::Binary(bytes),
+                Some(Ok(_control)) => {}
+                Some(Err(_)) | None => return Packet::Closed,
+            }
+        }
+    }
+
+    pub(crate) async fn text(&mut self) -> String {
+        match self.next().await {
+            Packet::Text(text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The next packet is this one.
+    pub(crate) async fn expect(&mut self, packet: &str) {
+        assert_eq!(self.text().await, packet);
+    }
+
+    pub(crate) async fn expect_binary(&mut self, attachment: &[u8]) {
+        assert_eq!(self.next().await, Packet::Binary(Bytes::copy_from_slice(attachment)));
+    }
+
+    /// The server closes the connection.
+    pub(crate) async fn expect_closed(&mut self) {
+        assert_eq!(self.next().await, Packet::Closed);
+    }
+
+    /// Everything that the server sent before it came to an event that the server answers at once
+    /// (`ping`, which the application acks).
+    pub(crate) async fn so_far(&mut self) -> Vec<String> {
+        self.send(r#"2999["ping"]"#).await;
+        let mut texts = Vec::new();
+        loop {
+            match self.text().await {
+                text if text == "3999[]" => return texts,
+                text => texts.push(text),
+            }
+        }
+    }
+
+    /// Answers the next packet, which must be an event that asks for it.
+    pub(crate) async fn answer(&mut self, event: &str, answer: &str) {
+        let text = self.text().await;
+        let id: String = text[1..].chars().take_while(char::is_ascii_digit).collect();
+        assert!(!id.is_empty(), "{text} wants no ack");
+        assert_eq!(text[1 + id.len()..], *event);
+        self.send(&format!("3{id}{answer}")).await;
+    }
+}

@@ -1,0 +1,46 @@
+//! What an operator sees of the settings: exit codes and messages of the binary itself.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::process::{Command, Output};
+
+/// Runs the binary with nothing of this process's environment.
+fn flotilla(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_flotilla"))
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn refusal(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = flotilla(args, variables);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn wrong_setting_ends_the_start_with_its_name_and_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    fs::write(&file, "[engine]\nping_intervall = '1s'\n").unwrap();
+    let file = file.to_str().unwrap();
+    let message = refusal(&["--config", file], &[]);
+    let start = format!("flotilla: {file}:2: engine.ping_intervall: unknown key");
+    assert!(message.starts_with(&start), "{message}");
+
+    let message = refusal(&[], &[("FLOTILLA_RAFT__DURABILITY", "maybe")]);
+    assert!(message.contains("FLOTILLA_RAFT__DURABILITY: raft.durability: "), "{message}");
+    let message = refusal(&["--listen", "nowhere"], &[]);
+    assert!(message.contains("flag --listen: listen.address: "), "{message}");
+    let message = refusal(&["--config", "/nowhere/node.toml"], &[]);
+    assert!(message.contains("/nowhere/node.toml: cannot be read: "), "{message}");
+    refusal(&["--no-such-flag"], &[]);
+}
+
+#[test]
+fn settings_can_be_checked_without_a_start() {
+    let output = flotilla(&["--check-config", "--set", "engine.ping_interval=1s"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
