@@ -1,0 +1,139 @@
+//! A simulated machine: its disk outlives its processes.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use flotilla::adapter::DeliveryMode;
+use flotilla::backbone::Backbone;
+use flotilla::net::{BoxedIo, Dialer, Incoming};
+use flotilla::raft::config::{ClusterConfig, RaftConfig};
+use flotilla::raft::{MemoryDisk, Options, Raft, Status, Threads};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use turmoil::net::{TcpListener, TcpStream};
+
+use super::client::{Client, Clients};
+use super::history::History;
+use super::traffic::{Life, Town};
+
+const PORT: u16 = 7000;
+
+/// Where each process has clients, and how many.
+const SEATS: [&str; 4] = ["/", "/", "/", "/other"];
+
+/// Few, so that every run has snapshots, and restarted machines are behind them.
+const SNAPSHOT_INTERVAL: u64 = 250;
+
+pub(super) struct Machine {
+    pub(super) number: usize,
+    pub(super) count: usize,
+    pub(super) disk: MemoryDisk,
+    /// How far its clock is ahead of the others'.
+    pub(super) skew_ms: u64,
+    pub(super) history: History,
+    pub(super) town: Town,
+    /// Of the process that runs, if one does.
+    pub(super) raft: Mutex<Weak<Raft>>,
+}
+
+pub(super) fn name(machine: usize) -> String {
+    format!("n{machine}")
+}
+
+impl Machine {
+    /// The process: it runs until the machine crashes.
+    pub(super) async fn run(self: Arc<Self>) -> turmoil::Result {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+        let backbone =
+            Backbone::start(self.options(), incoming(listener), tasks.clone(), stop).await?;
+        *self.raft.lock().expect("nothing panics while it holds it") =
+            Arc::downgrade(&backbone.raft);
+        let clients = Clients::default();
+        let closing = clients.clone();
+        backbone.on_new_standing(move || closing.end());
+        for namespace in SEATS {
+            tasks.spawn(self.clone().fill_seat(
+                namespace,
+                backbone.clone(),
+                clients.clone(),
+                tasks.clone(),
+            ));
+        }
+        std::future::pending().await
+    }
+
+    /// One client after the other, while the node takes any.
+    async fn fill_seat(
+        self: Arc<Self>,
+        namespace: &'static str,
+        backbone: Backbone,
+        clients: Clients,
+        tasks: TaskTracker,
+    ) {
+        let adapter = backbone.cluster.adapter(&namespace.into(), DeliveryMode::Replicated);
+        let mut status = backbone.raft.status();
+        loop {
+            // The sender lives as long as the process.
+            let _ = status.wait_for(|status| *status == Status::Ready).await;
+            let history = self.history.clone();
+            let client = Client::new(adapter.clone(), namespace, self.number, history);
+            let life = Life {
+                client,
+                neighbours: clients.clone(),
+                raft: backbone.raft.clone(),
+                town: self.town.clone(),
+                tasks: tasks.clone(),
+            };
+            life.live().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn options(&self) -> Options {
+        let skew_ms = self.skew_ms;
+        let clock = move || {
+            let now = turmoil::since_epoch().expect("machines run in a simulation");
+            now.as_millis() as u64 + skew_ms
+        };
+        Options {
+            raft: RaftConfig { snapshot_interval: SNAPSHOT_INTERVAL, ..RaftConfig::default() },
+            cluster: ClusterConfig {
+                seeds: (0..self.count).map(address).collect(),
+                bootstrap_expect: self.count,
+                ..ClusterConfig::default()
+            },
+            name: name(self.number),
+            version: "simulated".to_owned(),
+            address: address(self.number),
+            data_dir: PathBuf::new(),
+            dialer: Dialer::new(dial),
+            threads: Threads::Shared,
+            disk: Some(self.disk.clone()),
+            clock: Some(Arc::new(clock)),
+        }
+    }
+
+    /// Of the process that runs, once it has started.
+    pub(super) fn raft(&self) -> Option<Arc<Raft>> {
+        self.raft.lock().expect("nothing panics while it holds it").upgrade()
+    }
+}
+
+fn address(machine: usize) -> String {
+    format!("{}:{PORT}", name(machine))
+}
+
+async fn dial(uri: http::Uri) -> io::Result<BoxedIo> {
+    let host = uri.host().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    TcpStream::connect((host, PORT)).await.map(BoxedIo::new)
+}
+
+fn incoming(listener: TcpListener) -> Incoming {
+    Box::pin(futures_util::stream::unfold(listener, |listener| async move {
+        let accepted = listener.accept().await.map(|(stream, _)| BoxedIo::new(stream));
+        Some((accepted, listener))
+    }))
+}

@@ -1,0 +1,19 @@
+//! The deterministic simulation: the production modules of raft, peers and adapter, three machines
+//! of them in one thread, on a simulated network, under a clock and with random numbers that a seed
+//! repeats.
+
+mod checks;
+mod client;
+mod faults;
+mod frames;
+mod history;
+mod machine;
+mod observer;
+mod run;
+mod traffic;
+
+pub use checks::Violation;
+pub use faults::{Fault, FaultKind};
+pub use flotilla::raft::PlantedBug;
+pub use history::{Aim, Alteration, Answer, At, ClientId, Event, History, Label};
+pub use run::{Coverage, MACHINES, Outcome, Run};

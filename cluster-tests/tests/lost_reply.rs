@@ -1,0 +1,61 @@
+//! The leader's reply is lost after the commit: the message is delivered exactly once.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use cluster_tests::client::EmitError;
+use cluster_tests::cluster::Cluster;
+use cluster_tests::proxy::Flow;
+use cluster_tests::{traffic, wait};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_message_whose_reply_was_lost_comes_exactly_once() {
+    let cluster = Cluster::builder(3).proxied().start().await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let ann = cluster.client(&follower, "/").await;
+    let bob = cluster.client(&leader, "/").await;
+    for number in 0..5 {
+        lose_one_reply(&cluster, [&follower, &leader], [&ann, &bob], &json!(number)).await;
+    }
+    traffic::last_word(&ann, &[&ann, &bob]).await;
+    let expected: Vec<Value> = (0..5).map(Value::from).collect();
+    assert_eq!(ann.received("msg")[..5], expected);
+    assert_eq!(bob.received("msg")[..5], expected);
+    assert_eq!((ann.received("msg").len(), bob.received("msg").len()), (6, 6));
+}
+
+async fn lose_one_reply(
+    cluster: &Cluster,
+    [follower, leader]: [&str; 2],
+    [ann, bob]: [&cluster_tests::client::Client; 2],
+    word: &Value,
+) {
+    let links = cluster.links();
+    let dropped_before = links.dropped_bytes();
+    links.replies(follower, leader, Flow::Drop);
+    let say = ann.confirm("bcast", std::slice::from_ref(word));
+    let lose = async {
+        // Bob is at the leader: when he hears it, it is committed.
+        wait::until("the message to be committed and its reply dropped", async || {
+            let heard = bob.received("msg").contains(word);
+            let dropped = links.dropped_bytes() > dropped_before;
+            wait::holds(heard && dropped, (heard, dropped))
+        })
+        .await;
+        links.heal();
+    };
+    let (said, ()) = tokio::join!(say, lose);
+    // The emit may give up waiting; what it must not do is to be delivered again.
+    let honest = match &said {
+        Ok(()) => true,
+        Err(EmitError::Refused(reason)) => reason == "Timeout",
+        Err(EmitError::Lost | EmitError::TimedOut) => false,
+    };
+    assert!(honest, "{said:?}");
+    wait::until("the link to work again", async || {
+        let probe = ann.confirm("join", &[json!("probe")]).await;
+        wait::holds(probe.is_ok(), probe)
+    })
+    .await;
+}
