@@ -1,0 +1,93 @@
+# Every command of the project. `make help` lists them; CI calls `make test`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+# Clusters, builds and tests each want the whole machine.
+.NOTPARALLEL:
+
+# Of `make cluster`: how many nodes, where, and how `/` delivers (replicated or direct).
+NODES ?= 3
+PORT ?= 3001
+DELIVERY ?= replicated
+# Of `make bench` and `make fuzz-test`.
+BENCH_ARGS ?=
+FUZZ_SECONDS ?= 20
+
+JS := cluster-tests/js
+# npm writes this file last, so that it is as new as the installation.
+JS_INSTALLED := $(JS)/node_modules/.package-lock.json
+CLIENT_DIR := $(JS)/node_modules/socket.io-client/dist
+CHROMIUM ?= /usr/bin/chromium
+export CHROMIUM
+
+FLOTILLA := target/release/flotilla
+CLUSTER := target/release/cluster --nodes $(NODES) --delivery $(DELIVERY) --flotilla $(FLOTILLA) \
+	--client-dir $(CLIENT_DIR) --config deploy/local.toml
+
+.PHONY: help setup build cluster run check test unit-test cluster-test client-test browser-test sim-test \
+	fuzz-test bench reference
+
+help: ## Lists these commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(JS_INSTALLED) $(CHROMIUM) ## Installs what the tests need: npm packages and Chromium.
+
+$(JS_INSTALLED): $(JS)/package.json $(JS)/package-lock.json
+	npm --prefix $(JS) ci --no-audit --no-fund
+	@touch $@
+
+# Debian's package; another browser's path may be given as CHROMIUM=.
+/usr/bin/chromium:
+	@[ "$$(id -u)" = 0 ] || { echo "the browser test needs Chromium: apt-get install chromium, or CHROMIUM=path" >&2; exit 1; }
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
+
+build: ## Builds the node and the tools, optimised.
+	cargo build --release --package flotilla --package cluster-tests --bins
+
+cluster: build $(JS_INSTALLED) ## Starts a local cluster until Ctrl-C; NODES=3 PORT=3001 DELIVERY=replicated.
+	@exec $(CLUSTER) --port $(PORT) --dir target/cluster
+
+run: build $(JS_INSTALLED) ## Starts one node in the foreground, with deploy/single.toml.
+	@exec $(FLOTILLA) --config deploy/single.toml
+
+check: ## Format and lints; a warning is an error.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+test: check build unit-test cluster-test client-test browser-test fuzz-test ## Everything that CI runs.
+
+unit-test: ## The node's own tests: cores, properties, one node at its public door.
+	cargo test --locked --package flotilla --package flotilla-proto
+
+# One story after the other: each starts several nodes, and has to be able to tell a lost lease from a busy machine.
+cluster-test: build ## Stories of several real nodes with faults, and the simulation.
+	FLOTILLA_BIN=$(CURDIR)/$(FLOTILLA) cargo test --locked --package cluster-tests -- --test-threads=1
+
+sim-test: ## The deterministic simulation alone.
+	cargo test --locked --package cluster-tests --test 'sim*'
+
+client-test: build $(JS_INSTALLED) ## Official and raw clients against real clusters.
+	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent client
+	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent raw
+	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent grpc
+	. $(JS)/timers/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent timers
+
+browser-test: build $(JS_INSTALLED) $(CHROMIUM) ## The chat page in Chromium; UPDATE_SCREENSHOT=1 renews docs/chat.png.
+	$(CLUSTER) --dir target/browser-test --exec npm --prefix $(JS) run --silent browser
+
+# Without a sanitizer the stable compiler will do, and there is no unsafe code for one to watch.
+fuzz-test: ## Each fuzz target of the codecs for FUZZ_SECONDS.
+	@command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
+	@targets=(node/fuzz/fuzz_targets/*.rs); \
+	for target in "$${targets[@]}"; do \
+		name=$$(basename "$$target" .rs); echo "fuzzing $$name for $(FUZZ_SECONDS) s"; \
+		(cd node && cargo fuzz run --sanitizer none "$$name" -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1); \
+	done
+
+bench: build ## Measures a cluster of its own: deliveries, latencies, losses, server CPU. BENCH_ARGS="--scenario echo"
+	target/release/bench --start $(NODES) --flotilla $(FLOTILLA) $(BENCH_ARGS)
+
+reference: $(JS_INSTALLED) $(CHROMIUM) ## The client suites against the official server, which shows that they are right.
+	npm --prefix $(JS) run --silent reference
