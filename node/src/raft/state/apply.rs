@@ -44,6 +44,13 @@ struct Proposer {
     stamp_ms: u64,
 }
 
+/// What a socket does with rooms.
+#[derive(Clone, Copy)]
+enum Step {
+    Join,
+    Leave,
+}
+
 impl State {
     /// Applies what is new of a proposal at its place in the log, and pushes to `applied` what
     /// follows from each change, in order.
@@ -99,21 +106,17 @@ impl State {
             }
             Change::SocketUp(up) => self.socket_up(by, *up, effects),
             Change::SocketGone { socket } => self.socket_gone(by, socket, effects),
-            Change::Join { socket, rooms } => self.join(by, socket, rooms, effects),
-            Change::Leave { socket, rooms } => self.leave(by, socket, rooms, effects),
+            Change::Join { socket, rooms } => {
+                self.change_rooms(by, socket, rooms, Step::Join, effects)
+            }
+            Change::Leave { socket, rooms } => {
+                self.change_rooms(by, socket, rooms, Step::Leave, effects)
+            }
             Change::JoinMatching { namespace, target, rooms } => {
-                for id in self.select(&namespace, &target) {
-                    self.sockets.join(&id, &rooms);
-                    effects.extend(self.moved(&id, rooms.clone(), joined));
-                }
-                Outcome::Applied
+                self.change_rooms_matching(&namespace, &target, &rooms, Step::Join, effects)
             }
             Change::LeaveMatching { namespace, target, rooms } => {
-                for id in self.select(&namespace, &target) {
-                    self.sockets.leave(&id, &rooms);
-                    effects.extend(self.moved(&id, rooms.clone(), left));
-                }
-                Outcome::Applied
+                self.change_rooms_matching(&namespace, &target, &rooms, Step::Leave, effects)
             }
             Change::DisconnectMatching { namespace, target, close } => {
                 self.disconnect_matching(namespace, &target, close, effects)
@@ -207,36 +210,50 @@ impl State {
         Outcome::Applied
     }
 
-    fn join(
+    /// A socket's owner has it join rooms, or leave them.
+    fn change_rooms(
         &mut self,
         by: Proposer,
         socket: SocketId,
         rooms: Rooms,
+        step: Step,
         effects: &mut Effects,
     ) -> Outcome {
         let id = socket.to_bits();
         if !self.owns(by, &id) {
             return Outcome::UnknownSocket;
         }
-        self.sockets.join(&id, &rooms);
-        effects.extend(self.moved(&id, rooms, joined));
+        self.step(&id, rooms, step, effects);
         Outcome::Applied
     }
 
-    fn leave(
+    /// All sockets that match join rooms, or leave them.
+    fn change_rooms_matching(
         &mut self,
-        by: Proposer,
-        socket: SocketId,
-        rooms: Rooms,
+        namespace: &Namespace,
+        target: &Target,
+        rooms: &Rooms,
+        step: Step,
         effects: &mut Effects,
     ) -> Outcome {
-        let id = socket.to_bits();
-        if !self.owns(by, &id) {
-            return Outcome::UnknownSocket;
+        for id in self.select(namespace, target) {
+            self.step(&id, rooms.clone(), step, effects);
         }
-        self.sockets.leave(&id, &rooms);
-        effects.extend(self.moved(&id, rooms, left));
         Outcome::Applied
+    }
+
+    fn step(&mut self, id: &SocketBits, rooms: Rooms, step: Step, effects: &mut Effects) {
+        let effect = match step {
+            Step::Join => {
+                self.sockets.join(id, &rooms);
+                joined
+            }
+            Step::Leave => {
+                self.sockets.leave(id, &rooms);
+                left
+            }
+        };
+        effects.extend(self.moved(id, rooms, effect));
     }
 
     /// Only the incarnation that owns a socket may change it.
