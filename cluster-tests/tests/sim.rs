@@ -6,19 +6,15 @@
 #![allow(clippy::print_stderr, reason = "a seed that fails must be known")]
 
 use std::env;
+use std::fs;
 use std::ops::RangeInclusive;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use cluster_tests::sim::{
-    Answer, Coverage, Event, FaultKind, History, Outcome, PlantedBug, Run, Violation,
-};
+use cluster_tests::sim::{Answers, Coverage, FaultKind, Report, Violation};
 
 const SEEDS: RangeInclusive<u64> = 1..=20;
-
-/// Of simulated time. Forming the cluster and coming to rest takes another twenty seconds.
-const TROUBLE: Duration = Duration::from_secs(45);
 
 fn seeds() -> RangeInclusive<u64> {
     let Some(seed) = env::var_os("FLOTILLA_SIM_SEED") else { return SEEDS };
@@ -27,25 +23,33 @@ fn seeds() -> RangeInclusive<u64> {
     seed..=seed
 }
 
-fn run(seed: u64, trouble: Duration, bug: Option<PlantedBug>) -> Outcome {
-    let outcome = Run { seed, trouble, bug }.execute();
-    let (events, hash) = (outcome.history.events().len(), outcome.history.hash());
-    let broken = outcome.violations.len();
+/// Runs a simulation to its end, in a process of its own.
+fn run(seed: u64, options: &[&str]) -> Report {
+    let output = Command::new(env!("CARGO_BIN_EXE_simulate"))
+        .args(["--seed", &seed.to_string()])
+        .args(options)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the simulation starts");
+    assert!(output.status.success(), "seed {seed} ended with {}", output.status);
+    let report: Report = serde_json::from_slice(&output.stdout).expect("a report is JSON");
+    let Report { events, hash, violations, .. } = &report;
+    let broken = violations.len();
     eprintln!("seed {seed}: {events} events, hash {hash:016x}, {broken} broken promises");
-    outcome
+    report
 }
 
-/// Each simulation has a thread to itself, and knows of no other.
-fn run_all(seeds: RangeInclusive<u64>) -> Vec<(u64, Outcome)> {
+/// As many beside each other as there are cores.
+fn run_all(seeds: RangeInclusive<u64>) -> Vec<Report> {
     let next = AtomicU64::new(*seeds.start());
     let work = || {
-        let mut outcomes = Vec::new();
+        let mut reports = Vec::new();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if !seeds.contains(&seed) {
-                return outcomes;
+                return reports;
             }
-            outcomes.push((seed, run(seed, TROUBLE, None)));
+            reports.push(run(seed, &[]));
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -55,34 +59,25 @@ fn run_all(seeds: RangeInclusive<u64>) -> Vec<(u64, Outcome)> {
     })
 }
 
-/// How many emits were answered so.
-fn answers(history: &History, wanted: Answer) -> usize {
-    let is_wanted =
-        |event: &Event| matches!(event, Event::Emitted { answer, .. } if *answer == wanted);
-    history.events().iter().filter(|at| is_wanted(&at.event)).count()
-}
-
 #[test]
 fn promises_hold_whatever_happens() {
-    let outcomes = run_all(seeds());
+    let reports = run_all(seeds());
     let mut coverage = Coverage::default();
-    let (mut agreed, mut refused, mut unknown) = (0, 0, 0);
+    let mut answers = Answers::default();
     let mut broken = Vec::new();
-    for (seed, outcome) in &outcomes {
-        if !outcome.violations.is_empty() {
-            broken.push(*seed);
+    for report in &reports {
+        if !report.violations.is_empty() {
+            broken.push(report.seed);
         }
-        for violation in outcome.violations.iter().take(20) {
-            eprintln!("seed {seed}: {violation}");
+        for violation in report.violations.iter().take(20) {
+            eprintln!("seed {}: {violation}", report.seed);
         }
-        coverage.add(&outcome.coverage);
-        agreed += answers(&outcome.history, Answer::Agreed);
-        refused += answers(&outcome.history, Answer::Refused);
-        unknown += answers(&outcome.history, Answer::Unknown);
+        coverage.add(&report.coverage);
+        answers.add(&report.answers);
     }
-    eprintln!("{coverage:?}, emits: {agreed} agreed, {refused} refused, {unknown} unknown");
+    eprintln!("{coverage:?}, emits: {answers:?}");
     assert!(broken.is_empty(), "replay with FLOTILLA_SIM_SEED={broken:?}");
-    if outcomes.len() == 1 {
+    if reports.len() == 1 {
         return;
     }
     // A series in which something never happened shows nothing about it.
@@ -93,45 +88,52 @@ fn promises_hold_whatever_happens() {
     assert!(coverage.writes_lost > 0, "no crash came between a write and its sync");
     assert!(coverage.fences_checked > 0, "no node was without its peers for a lease");
     assert!(coverage.deaths_checked > 0, "no dead node's sockets were looked for");
+    let Answers { agreed, refused, unknown } = answers;
     assert!(agreed > 10_000 && refused > 100 && unknown > 0, "an answer was never given");
 }
 
 #[test]
 fn seed_repeats_its_history() {
     let seed = *seeds().start();
-    let run = |seed| run(seed, Duration::from_secs(10), None).history;
-    let (one, again) = (run(seed), run(seed));
-    let differ = one.events().iter().zip(&again.events()).position(|(one, again)| one != again);
-    assert_eq!(differ, None, "the place of the first difference");
-    assert_eq!(one.hash(), again.hash());
-    assert_ne!(one.hash(), run(seed + 1).hash());
+    let dir = tempfile::tempdir().expect("there is room for histories");
+    let run_to = |name: &str, seed| {
+        let path = dir.path().join(name);
+        let path = path.to_str().expect("it is named in ASCII");
+        let report = run(seed, &["--trouble-seconds", "10", "--history", path]);
+        (report.hash, fs::read_to_string(path).expect("the history was written"))
+    };
+    let ((one, first), (again, second)) = (run_to("one", seed), run_to("again", seed));
+    let differ = first.lines().zip(second.lines()).find(|(first, second)| first != second);
+    assert_eq!(differ, None, "the first difference");
+    assert_eq!(one, again);
+    assert_ne!(one, run_to("another", seed + 1).0);
 }
 
 /// Runs seeds with a planted bug until one of them breaks a promise that `shows` it.
-fn assert_is_found(bug: PlantedBug, shows: fn(&Violation) -> bool) {
+fn assert_is_found(bug: &str, shows: fn(&Violation) -> bool) {
     for seed in seeds() {
-        let outcome = run(seed, TROUBLE, Some(bug));
-        if let Some(violation) = outcome.violations.iter().find(|violation| shows(violation)) {
-            eprintln!("{bug:?} is found by seed {seed}: {violation}");
+        let report = run(seed, &["--bug", bug]);
+        if let Some(violation) = report.violations.iter().find(|violation| shows(violation)) {
+            eprintln!("{bug} is found by seed {seed}: {violation}");
             return;
         }
     }
-    panic!("{bug:?} was not found");
+    panic!("{bug} was not found");
 }
 
 #[test]
 fn missing_dedup_is_found() {
-    assert_is_found(PlantedBug::NoDedup, |v| matches!(v, Violation::Doubled { .. }));
+    assert_is_found("no-dedup", |v| matches!(v, Violation::Doubled { .. }));
 }
 
 #[test]
 fn missing_fence_is_found() {
-    assert_is_found(PlantedBug::NoFence, |v| matches!(v, Violation::NotFenced { .. }));
+    assert_is_found("no-fence", |v| matches!(v, Violation::NotFenced { .. }));
 }
 
 #[test]
 fn delivery_before_commit_is_found() {
     let shows =
         |v: &Violation| matches!(v, Violation::Undead { .. } | Violation::Disordered { .. });
-    assert_is_found(PlantedBug::DeliveryBeforeCommit, shows);
+    assert_is_found("delivery-before-commit", shows);
 }

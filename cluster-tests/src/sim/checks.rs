@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::history::{At, ClientId, Label};
 
 mod delivery;
@@ -11,7 +13,7 @@ mod story;
 use story::Story;
 
 /// How a promise was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Violation {
     /// It was agreed, and one who was meant has not heard it.
     Lost {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use flotilla::random::Sequence;
+use serde::{Deserialize, Serialize};
 use turmoil::Sim;
 
 use super::machine::name;
 
 /// The classes of faults. Each must come up in a series of runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FaultKind {
     /// A process dies; its connections end at once.
     Kill,

@@ -1,6 +1,10 @@
 //! The deterministic simulation: the production modules of raft, peers and adapter, three machines
 //! of them in one thread, on a simulated network, under a clock and with random numbers that a seed
 //! repeats.
+//!
+//! A process has one simulation: when a simulated machine crashes, tokio drops its tasks in an order
+//! that follows from their ids, and ids are counted for the whole process. Two simulations beside
+//! each other would shift each other's.
 
 mod checks;
 mod client;
@@ -9,6 +13,7 @@ mod frames;
 mod history;
 mod machine;
 mod observer;
+mod report;
 mod run;
 mod traffic;
 
@@ -16,4 +21,5 @@ pub use checks::Violation;
 pub use faults::{Fault, FaultKind};
 pub use flotilla::raft::PlantedBug;
 pub use history::{Aim, Alteration, Answer, At, ClientId, Event, History, Label};
+pub use report::{Answers, Report};
 pub use run::{Coverage, MACHINES, Outcome, Run};

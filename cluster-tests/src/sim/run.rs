@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use flotilla::raft::{MemoryDisk, PlantedBug, Status};
 use flotilla::random::{self, Sequence};
+use serde::{Deserialize, Serialize};
 use turmoil::Sim;
 
 use super::checks::{self, Violation};
@@ -46,7 +47,7 @@ pub struct Outcome {
 }
 
 /// What a run has to say something about.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
     /// How often each class of faults came up.
     pub faults: BTreeMap<FaultKind, usize>,
