@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use flotilla::engineio::{self, Message};
+use flotilla::engineio::v3::{self, Form, Piece};
+use flotilla::engineio::{self, Message, Packet as EnginePacket, Revision};
 use flotilla::socketio::codec::{self, Header, Kind};
 use flotilla::socketio::{self, Client, Limits, Output, Packet, Payload};
 use serde_json::Value;
@@ -82,12 +83,24 @@ fn find_placeholders(value: &Value, numbers: &mut BTreeSet<usize>) {
 /// One connection's messages, separated by `\x1e`: those that open with `b` are binary, `+`, `-`
 /// and `!` are what the server does to a namespace, `t` is the connect timeout.
 ///
-/// Outputs come for namespaces in the right state only, and nothing comes after a close.
+/// Outputs come for namespaces in the right state only, and nothing comes after a close; of a
+/// client of either generation.
 pub fn client(input: &[u8]) {
+    for revision in [Revision::V4, Revision::V3] {
+        client_of(revision, input);
+    }
+}
+
+fn client_of(revision: Revision, input: &[u8]) {
     let start = Instant::now();
-    let mut client = Client::new(start, Limits { max_namespaces: 4, ..Limits::default() });
+    let limits = Limits { max_namespaces: 4, ..Limits::default() };
+    let mut client = Client::for_revision(revision, start, limits);
     let mut connected: BTreeMap<String, bool> = BTreeMap::new();
     let mut closed = false;
+    if let Some(unasked) = client.poll_output() {
+        follow(unasked, &mut connected);
+    }
+    assert_eq!(connected.contains_key("/"), revision == Revision::V3);
     for step in input.split(|byte| *byte == 0x1e) {
         let text = String::from_utf8_lossy(step);
         let rest = || text[1..].to_owned();
@@ -112,6 +125,10 @@ pub fn client(input: &[u8]) {
         }
         let Some(output) = client.poll_output() else { continue };
         assert!(!closed, "{output:?} after the close");
+        if let (Revision::V3, Output::Connect { auth: Some(auth), .. }) = (revision, &output) {
+            let auth: Value = serde_json::from_str(auth).expect("it is written, not passed on");
+            assert!(auth.as_object().is_some_and(|auth| auth.values().all(Value::is_string)));
+        }
         closed = follow(output, &mut connected);
         assert_eq!(client.poll_output(), None, "one input has one output");
     }
@@ -151,9 +168,31 @@ pub fn engineio(input: &[u8]) {
         let again: Result<Vec<_>, _> = engineio::payload::parse(&body).collect();
         assert_eq!(again, Ok(packets));
     }
+    engineio_v3(input);
     let Ok(query) = std::str::from_utf8(input) else { return };
-    let config = engineio::EngineConfig::default();
+    let config = engineio::EngineConfig { allow_eio3: true, ..Default::default() };
     for (is_get, is_upgrade) in [(true, false), (true, true), (false, false)] {
         let _ = engineio::Request::parse(query, is_get, is_upgrade, &config);
+    }
+}
+
+/// The same of revision 3, whose bodies have two forms.
+fn engineio_v3(input: &[u8]) {
+    let _ = v3::parse_bytes(input);
+    let packets: Vec<_> = v3::parse_payload(input).map_while(Result::ok).collect();
+    for form in [Form::Text, Form::Bytes] {
+        let mut body = Vec::new();
+        for packet in &packets {
+            match packet {
+                EnginePacket::Message(Message::Binary(bytes)) => {
+                    v3::append(Piece::Bytes(bytes), form, &mut body);
+                }
+                packet => v3::append(Piece::Text(packet.to_text().as_bytes()), form, &mut body),
+            }
+        }
+        if !packets.is_empty() {
+            let again: Result<Vec<_>, _> = v3::parse_payload(&body).collect();
+            assert_eq!(again.as_ref(), Ok(&packets));
+        }
     }
 }

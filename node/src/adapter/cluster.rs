@@ -19,6 +19,7 @@ use super::gathers::{Gathering, Gathers};
 use super::local::{Local, Plane};
 use super::outbox::Encoded;
 use super::recipient::{Phase, Recipient};
+use crate::engineio::Revision;
 use crate::metrics;
 use crate::peers::{Broadcast, Inbound, Message, Peers};
 use crate::raft::state::{
@@ -508,8 +509,12 @@ impl Adapter {
         let mut connecting = self.connecting();
         // A connection that ended in the meantime has proposed the socket's end already.
         let Some(recipient) = connecting.remove(id) else { return };
-        let payload =
-            Payload { json: format!(r#"{{"sid":"{id}"}}"#).into(), attachments: Vec::new() };
+        let json = match recipient.outbox.revision() {
+            Revision::V4 => format!(r#"{{"sid":"{id}"}}"#),
+            // The client knows its id, and a payload would be none of its packet.
+            Revision::V3 => String::new(),
+        };
+        let payload = Payload { json: json.into(), attachments: Vec::new() };
         let connect = Encoded::packet(Kind::Connect, &self.name, None, &payload);
         // In this order: the client may answer its CONNECT at once, and nothing may overtake it.
         recipient.advance(Phase::Connected);

@@ -4,6 +4,7 @@ mod acks;
 mod cluster;
 mod delivery;
 mod gathers;
+mod legacy;
 mod local;
 mod outbox;
 mod recipient;

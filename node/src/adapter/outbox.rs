@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::engineio::CloseReason;
+use super::legacy::LegacyForms;
+use crate::engineio::v3::{Form, Piece};
+use crate::engineio::{CloseReason, Encoding, Revision};
 use crate::metrics;
 use crate::socketio::Payload;
 use crate::socketio::codec::{Header, Kind};
@@ -24,6 +26,7 @@ use crate::socketio::codec::{Header, Kind};
 pub struct Encoded {
     frames: Box<[u8]>,
     polling: OnceLock<Box<[u8]>>,
+    legacy: LegacyForms,
     /// When it was encoded, for the delivery delay.
     pub encoded_at: Instant,
 }
@@ -85,6 +88,7 @@ impl Encoded {
         Self {
             frames: frames.into_boxed_slice(),
             polling: OnceLock::new(),
+            legacy: LegacyForms::default(),
             encoded_at: Instant::now(),
         }
     }
@@ -92,6 +96,26 @@ impl Encoded {
     /// The WebSocket frames, unmasked.
     pub fn frames(&self) -> &[u8] {
         &self.frames
+    }
+
+    /// The WebSocket frames for a transport of that encoding. The generations share frames of text.
+    pub fn frames_in(&self, encoding: Encoding) -> &[u8] {
+        match encoding {
+            Encoding::V4 => &self.frames,
+            _ if !self.has_bytes() => &self.frames,
+            Encoding::V3Bytes => self.legacy.bytes_frames(&self.frames),
+            Encoding::V3Text => self.legacy.text_frames(&self.frames),
+        }
+    }
+
+    /// Whether an attachment is part of it: all frames but the first are.
+    pub fn has_bytes(&self) -> bool {
+        pieces(&self.frames).nth(1).is_some()
+    }
+
+    /// The packets of an HTTP long-polling body in a form of Engine.IO 3.
+    pub fn polling_v3(&self, form: Form) -> &[u8] {
+        self.legacy.polling(&self.frames, form)
     }
 
     /// The packets of an HTTP long-polling body, separated by `\x1e` (Engine.IO v4, "Payload").
@@ -102,7 +126,7 @@ impl Encoded {
 
 /// A frame of ours: 2 bytes, and 2 or 8 of length, before its content. Known ahead, so that frames
 /// are allocated once, at their size.
-fn frame_len(content: usize) -> usize {
+pub(super) fn frame_len(content: usize) -> usize {
     let header = match content {
         0..126 => 2,
         126..65_536 => 4,
@@ -111,15 +135,15 @@ fn frame_len(content: usize) -> usize {
     header + content
 }
 
-fn write_frame_header(opcode: OpCode, len: usize, out: &mut Vec<u8>) {
+pub(super) fn write_frame_header(opcode: OpCode, len: usize, out: &mut Vec<u8>) {
     let header = FrameHeader { opcode, ..FrameHeader::default() };
     header.format(len as u64, out).expect("writing to memory does not fail");
 }
 
-fn polling_form(mut frames: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(frames.len() + 8);
-    while !frames.is_empty() {
-        let is_text = frames[0] & 0x0f == 1;
+/// The content of each frame.
+pub(super) fn pieces(mut frames: &[u8]) -> impl Iterator<Item = Piece<'_>> {
+    std::iter::from_fn(move || {
+        let is_text = frames.first()? & 0x0f == 1;
         let (start, len) = match frames[1] {
             126 => (4, usize::from(u16::from_be_bytes([frames[2], frames[3]]))),
             127 => {
@@ -129,17 +153,25 @@ fn polling_form(mut frames: &[u8]) -> Vec<u8> {
             }
             len => (2, usize::from(len)),
         };
+        let content = &frames[start..start + len];
+        frames = &frames[start + len..];
+        Some(if is_text { Piece::Text(content) } else { Piece::Bytes(content) })
+    })
+}
+
+fn polling_form(frames: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(frames.len() + 8);
+    for piece in pieces(frames) {
         if !body.is_empty() {
             body.push(0x1e);
         }
-        let content = &frames[start..start + len];
-        if is_text {
-            body.extend_from_slice(content);
-        } else {
-            body.push(b'b');
-            body.extend_from_slice(STANDARD.encode(content).as_bytes());
+        match piece {
+            Piece::Text(text) => body.extend_from_slice(text),
+            Piece::Bytes(bytes) => {
+                body.push(b'b');
+                body.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+            }
         }
-        frames = &frames[start + len..];
     }
     body
 }
@@ -167,6 +199,7 @@ pub enum Pushed {
 pub struct Outbox {
     inner: Mutex<Inner>,
     limits: OutboxLimits,
+    revision: Revision,
 }
 
 #[derive(Debug)]
@@ -190,6 +223,11 @@ impl Inner {
 
 impl Outbox {
     pub fn new(limits: OutboxLimits) -> Self {
+        Self::for_revision(Revision::V4, limits)
+    }
+
+    /// For a client of that revision of Engine.IO.
+    pub fn for_revision(revision: Revision, limits: OutboxLimits) -> Self {
         let inner = Inner {
             queue: VecDeque::new(),
             bytes: 0,
@@ -198,7 +236,12 @@ impl Outbox {
             nudged: false,
             writable: true,
         };
-        Self { inner: Mutex::new(inner), limits }
+        Self { inner: Mutex::new(inner), limits, revision }
+    }
+
+    /// What the client speaks: a few packets are worded otherwise for clients of revision 3.
+    pub fn revision(&self) -> Revision {
+        self.revision
     }
 
     /// Queues a packet, and wakes the connection if nothing was queued.

@@ -49,7 +49,8 @@ fn serve(namespace: &NamespaceHandle) {
         .on("who", async |socket: Socket, room: Parsed<String>, ack: Ack| match room {
             Ok(Data(room)) => {
                 let sockets = socket.namespace().to(room).fetch_sockets();
-                let ids: Vec<_> = sockets.iter().map(|socket| socket.id).collect();
+                let ids: Vec<_> =
+                    sockets.iter().map(|socket| socket.client_id().to_string()).collect();
                 reply(ack, &(ids,));
             }
             Err(error) => refuse(ack, &error),

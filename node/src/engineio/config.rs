@@ -26,6 +26,9 @@ pub struct EngineConfig {
     pub transports: Vec<TransportKind>,
     /// Whether a polling client may go on by WebSocket.
     pub allow_upgrades: bool,
+    /// Whether clients of Engine.IO 3 are served, Socket.IO's of generation 2; without it they are
+    /// refused as the official server refuses them (code 5).
+    pub allow_eio3: bool,
     /// Web pages of which origins may connect by polling: `"*"`, or a list. Empty: no CORS headers.
     #[serde(deserialize_with = "one_or_many")]
     pub cors_origins: Vec<String>,
@@ -41,6 +44,7 @@ impl Default for EngineConfig {
             max_payload_bytes: 1_000_000,
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,
+            allow_eio3: false,
             cors_origins: Vec::new(),
         }
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engineio::{CloseReason, EngineConfig, Message, Packet, ParseError, TransportKind};
+use crate::engineio::{
+    CloseReason, EngineConfig, Message, Packet, ParseError, Revision, TransportKind,
+};
 
 #[cfg(test)]
 mod tests;
@@ -27,8 +29,17 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum State {
-    Idle { ping_at: Instant },
-    AwaitingPong { pong_by: Instant, is_extended: bool },
+    Idle {
+        ping_at: Instant,
+    },
+    AwaitingPong {
+        pong_by: Instant,
+        is_extended: bool,
+    },
+    /// In revision 3 it is the client that pings; nothing else shows that it is alive.
+    AwaitingPing {
+        ping_by: Instant,
+    },
     Closed,
 }
 
@@ -86,9 +97,18 @@ pub struct Overlap;
 pub struct UpgradeRefused;
 
 impl Connection {
-    pub fn new(transport: TransportKind, config: &EngineConfig, now: Instant) -> Self {
+    pub fn new(
+        transport: TransportKind,
+        revision: Revision,
+        config: &EngineConfig,
+        now: Instant,
+    ) -> Self {
+        let ping_at = now + config.ping_interval;
         Self {
-            state: State::Idle { ping_at: now + config.ping_interval },
+            state: match revision {
+                Revision::V4 => State::Idle { ping_at },
+                Revision::V3 => State::AwaitingPing { ping_by: ping_at + config.ping_timeout },
+            },
             transport: match transport {
                 TransportKind::Polling => Transport::Polling(Polling::default()),
                 TransportKind::WebSocket => Transport::WebSocket,
@@ -109,6 +129,7 @@ impl Connection {
         let heartbeat = match self.state {
             State::Idle { ping_at } => ping_at,
             State::AwaitingPong { pong_by, .. } => pong_by,
+            State::AwaitingPing { ping_by } => ping_by,
             State::Closed => return None,
         };
         let upgrade = match &self.transport {
@@ -126,10 +147,12 @@ impl Connection {
                 let pong_by = now + self.ping_timeout;
                 self.state = State::AwaitingPong { pong_by, is_extended: false };
             }
-            State::AwaitingPong { pong_by, .. } if pong_by <= now => {
+            State::AwaitingPong { pong_by: end, .. } | State::AwaitingPing { ping_by: end }
+                if end <= now =>
+            {
                 return self.close(CloseReason::PingTimeout);
             }
-            State::Idle { .. } | State::AwaitingPong { .. } => {}
+            State::Idle { .. } | State::AwaitingPong { .. } | State::AwaitingPing { .. } => {}
             State::Closed => return,
         }
         self.handle_upgrade_deadline(now);
@@ -162,13 +185,11 @@ impl Connection {
                 *pong_by = now + self.ping_timeout;
                 *is_extended = true;
             }
-            State::Idle { .. } | State::AwaitingPong { .. } => {}
+            State::Idle { .. } | State::AwaitingPong { .. } | State::AwaitingPing { .. } => {}
         }
         match packet {
             Packet::Message(message) => self.outputs.push_back(Output::Message(message)),
-            Packet::Pong(_) => self.state = State::Idle { ping_at: now + self.ping_interval },
-            // In this revision the server pings; a client that does is of another one.
-            Packet::Ping(_) => self.close(CloseReason::TransportError),
+            Packet::Ping(_) | Packet::Pong(_) => self.handle_heartbeat(&packet, now),
             Packet::Close => {
                 self.end_poll();
                 self.close(CloseReason::TransportClose);
@@ -176,6 +197,26 @@ impl Connection {
             // The official server takes no notice of these.
             Packet::Open(_) | Packet::Upgrade | Packet::Noop => {}
         }
+    }
+
+    /// One side pings and the other answers; a client that does the other's part speaks the other
+    /// revision.
+    fn handle_heartbeat(&mut self, packet: &Packet, now: Instant) {
+        match (packet, &self.state) {
+            (Packet::Ping(_), State::AwaitingPing { .. }) => {
+                self.state = self.awaiting_ping(now);
+                // Without what the ping may have carried, as the official server does it.
+                self.outputs.push_back(Output::Send(Packet::Pong("".into())));
+            }
+            (Packet::Pong(_), State::Idle { .. } | State::AwaitingPong { .. }) => {
+                self.state = State::Idle { ping_at: now + self.ping_interval };
+            }
+            _ => self.close(CloseReason::TransportError),
+        }
+    }
+
+    fn awaiting_ping(&self, now: Instant) -> State {
+        State::AwaitingPing { ping_by: now + self.ping_interval + self.ping_timeout }
     }
 
     /// What came by the present transport is no packet.
@@ -243,8 +284,10 @@ impl Connection {
                 self.transport = Transport::WebSocket;
                 self.outputs.push_back(Output::Upgrade);
                 // A ping may have gone by the old transport: its pong has a new way to come.
-                if let State::AwaitingPong { pong_by, .. } = &mut self.state {
-                    *pong_by = now + self.ping_timeout;
+                match &mut self.state {
+                    State::AwaitingPong { pong_by, .. } => *pong_by = now + self.ping_timeout,
+                    State::AwaitingPing { .. } => self.state = self.awaiting_ping(now),
+                    State::Idle { .. } | State::Closed => {}
                 }
             }
             _ => self.handle_probe_lost(),

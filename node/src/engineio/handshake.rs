@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engineio::{EngineConfig, Sid};
+use crate::engineio::{Encoding, EngineConfig, Sid};
 
 /// How packets travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,21 +25,13 @@ impl TransportKind {
     }
 }
 
-/// The protocol's revision, which a client names in each request (`EIO=4`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revision {
-    /// Also of clients that name none. Not spoken yet.
-    V3,
-    V4,
-}
-
 /// A valid request, as far as it can be judged without the connection it may belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Opens a new connection.
-    Open(TransportKind),
-    /// Belongs to a connection.
-    Continue { sid: Sid, transport: TransportKind, revision: Revision },
+    Open { transport: TransportKind, encoding: Encoding },
+    /// Belongs to a connection, which must be of the encoding's revision.
+    Continue { sid: Sid, transport: TransportKind, encoding: Encoding },
 }
 
 /// The six answers to requests that cannot be served.
@@ -76,7 +68,7 @@ impl Request {
         is_upgrade: bool,
         config: &EngineConfig,
     ) -> Result<Self, RequestError> {
-        let Query { transport, sid, eio } = Query::parse(query);
+        let Query { transport, sid, eio, b64 } = Query::parse(query);
         let transport = match transport.as_deref() {
             Some("polling") => TransportKind::Polling,
             Some("websocket") => TransportKind::WebSocket,
@@ -85,10 +77,15 @@ impl Request {
         if !config.allows(transport) {
             return Err(RequestError::UnknownTransport);
         }
-        let revision = if eio.as_deref() == Some("4") { Revision::V4 } else { Revision::V3 };
+        // Whatever a client calls its revision, and if it names none: what is not 4 is 3.
+        let encoding = match (eio.as_deref(), b64.as_deref()) {
+            (Some("4"), _) => Encoding::V4,
+            (_, None | Some("")) => Encoding::V3Bytes,
+            (_, Some(_)) => Encoding::V3Text,
+        };
         if let Some(sid) = sid.filter(|sid| !sid.is_empty()) {
             let sid = Sid::parse(&sid).ok_or(RequestError::UnknownSid)?;
-            return Ok(Self::Continue { sid, transport, revision });
+            return Ok(Self::Continue { sid, transport, encoding });
         }
         if !is_get {
             return Err(RequestError::BadHandshakeMethod);
@@ -96,10 +93,10 @@ impl Request {
         if is_upgrade != (transport == TransportKind::WebSocket) {
             return Err(RequestError::BadRequest);
         }
-        match revision {
-            Revision::V4 => Ok(Self::Open(transport)),
-            Revision::V3 => Err(RequestError::UnsupportedProtocolVersion),
+        if encoding != Encoding::V4 && !config.allow_eio3 {
+            return Err(RequestError::UnsupportedProtocolVersion);
         }
+        Ok(Self::Open { transport, encoding })
     }
 }
 
@@ -109,6 +106,7 @@ struct Query<'a> {
     transport: Option<Cow<'a, str>>,
     sid: Option<Cow<'a, str>>,
     eio: Option<Cow<'a, str>>,
+    b64: Option<Cow<'a, str>>,
 }
 
 impl<'a> Query<'a> {
@@ -120,6 +118,7 @@ impl<'a> Query<'a> {
                 "transport" => parsed.transport = Some(decode(value)),
                 "sid" => parsed.sid = Some(decode(value)),
                 "EIO" => parsed.eio = Some(decode(value)),
+                "b64" => parsed.b64 = Some(decode(value)),
                 _ => {}
             }
         }
@@ -128,7 +127,7 @@ impl<'a> Query<'a> {
 }
 
 /// Undoes percent-encoding. What is not UTF-8 then is none of our words, whatever it becomes.
-fn decode(text: &str) -> Cow<'_, str> {
+pub(crate) fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
     }
@@ -150,7 +149,8 @@ fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
 }
 
-/// The first packet to a client, with its type digit (Engine.IO v4, "Handshake").
+/// The first packet to a client, with its type digit (Engine.IO v4, "Handshake"); the official
+/// server sends the same one to clients of both revisions.
 pub fn open_packet(sid: Sid, transport: TransportKind, config: &EngineConfig) -> String {
     let upgrades = UpgradeList(config.upgrades(transport));
     format!(
@@ -185,12 +185,13 @@ mod tests {
 
     #[test]
     fn open_requests_name_their_transport() {
-        assert_eq!(get("EIO=4&transport=polling&t=x"), Ok(Request::Open(TransportKind::Polling)));
-        assert_eq!(get("EIO=4&transport=%70olling"), Ok(Request::Open(TransportKind::Polling)));
+        let open = |transport| Ok(Request::Open { transport, encoding: Encoding::V4 });
+        assert_eq!(get("EIO=4&transport=polling&t=x"), open(TransportKind::Polling));
+        assert_eq!(get("EIO=4&transport=%70olling"), open(TransportKind::Polling));
         let upgrade =
             Request::parse("EIO=4&transport=websocket", true, true, &EngineConfig::default());
-        assert_eq!(upgrade, Ok(Request::Open(TransportKind::WebSocket)));
-        assert_eq!(get("EIO=4&transport=polling&sid="), Ok(Request::Open(TransportKind::Polling)));
+        assert_eq!(upgrade, open(TransportKind::WebSocket));
+        assert_eq!(get("EIO=4&transport=polling&sid="), open(TransportKind::Polling));
     }
 
     #[test]
@@ -199,7 +200,7 @@ mod tests {
         let transport = TransportKind::Polling;
         assert_eq!(
             continued,
-            Ok(Request::Continue { sid: sid(), transport, revision: Revision::V4 })
+            Ok(Request::Continue { sid: sid(), transport, encoding: Encoding::V4 })
         );
     }
 
@@ -233,10 +234,27 @@ mod tests {
     }
 
     #[test]
-    fn other_revisions_are_not_spoken() {
+    fn other_revisions_are_spoken_only_if_allowed() {
         for query in ["transport=polling", "EIO=3&transport=polling", "EIO=44&transport=polling"] {
             assert_eq!(get(query), Err(RequestError::UnsupportedProtocolVersion), "{query}");
+            let allowing = EngineConfig { allow_eio3: true, ..EngineConfig::default() };
+            let transport = TransportKind::Polling;
+            let open = Request::Open { transport, encoding: Encoding::V3Bytes };
+            assert_eq!(Request::parse(query, true, false, &allowing), Ok(open), "{query}");
         }
+    }
+
+    #[test]
+    fn clients_of_revision_3_may_ask_for_text_only() {
+        let allowing = EngineConfig { allow_eio3: true, ..EngineConfig::default() };
+        let encoding = |query: &str| match Request::parse(query, true, false, &allowing).unwrap() {
+            Request::Open { encoding, .. } | Request::Continue { encoding, .. } => encoding,
+        };
+        assert_eq!(encoding("EIO=3&transport=polling&b64=1"), Encoding::V3Text);
+        assert_eq!(encoding("EIO=3&transport=polling&b64="), Encoding::V3Bytes);
+        assert_eq!(encoding("EIO=4&transport=polling&b64=1"), Encoding::V4);
+        let continued = format!("EIO=3&transport=polling&b64=1&sid={}", sid());
+        assert_eq!(encoding(&continued), Encoding::V3Text);
     }
 
     #[test]

@@ -34,10 +34,13 @@ pub enum ParseError {
     Base64,
     #[error("payload is not UTF-8")]
     Utf8,
+    /// Of a packet in a payload of Engine.IO 3.
+    #[error("bad packet length")]
+    Length,
 }
 
 /// Clients in other languages leave the padding out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );

@@ -13,10 +13,11 @@ use tracing::{debug, error};
 use super::extract::{Context, Occasion, Reason};
 use super::handler;
 use super::io::Io;
+use super::legacy;
 use super::middleware::{BoxMiddleware, ConnectError};
 use super::socket::Socket;
 use crate::adapter::{Encoded, Outbox, Phase, Recipient};
-use crate::engineio::{CloseReason, Message};
+use crate::engineio::{CloseReason, Message, Revision};
 use crate::metrics;
 use crate::raft::ProposeError;
 use crate::raft::state::{SessionId, SocketId};
@@ -33,6 +34,8 @@ pub(crate) struct Connection {
     /// Without a session cookie, a client has one session for each connection.
     session: SessionId,
     sockets: SmallVec<[Slot; 1]>,
+    /// A socket of this connection has its id.
+    sid_is_taken: bool,
 }
 
 struct Slot {
@@ -48,8 +51,19 @@ impl Connection {
         outbox: Arc<Outbox>,
         connect_by: Instant,
     ) -> Self {
-        let core = socketio::Client::new(connect_by, socketio::Limits::default());
-        Self { core, io, handshake, outbox, session: SessionId::random(), sockets: SmallVec::new() }
+        let limits = socketio::Limits::default();
+        let core = socketio::Client::for_revision(outbox.revision(), connect_by, limits);
+        let mut connection = Self {
+            core,
+            io,
+            handshake,
+            outbox,
+            session: SessionId::random(),
+            sockets: SmallVec::new(),
+            sid_is_taken: false,
+        };
+        connection.drain();
+        connection
     }
 
     fn drain(&mut self) {
@@ -77,11 +91,13 @@ impl Connection {
 
     fn handle_connect(&mut self, name: &ByteString, auth: Option<ByteString>) {
         let Some(namespace) = self.io.namespace(name) else {
-            self.outbox.push(connect_error(name, &ConnectError::new("Invalid namespace")));
+            let error = ConnectError::new("Invalid namespace");
+            self.outbox.push(connect_error(name, error.to_json()));
             self.core.handle_rejected(name);
             return;
         };
-        let recipient = Arc::new(Recipient::new(SocketId::random(), self.outbox.clone()));
+        let (id, alias) = self.identity(name);
+        let recipient = Arc::new(Recipient::new(id, self.outbox.clone()));
         let middleware: Vec<_> = namespace.handlers().middleware.clone();
         let socket = Socket::new(
             recipient,
@@ -91,8 +107,25 @@ impl Connection {
             auth,
             self.session,
         );
+        if let Some(alias) = alias {
+            // It travels with the change that makes the socket known.
+            drop(socket.join(alias));
+        }
         self.sockets.push(Slot { socket: socket.clone(), entered: false });
         handler::run_in_place(Box::pin(connect(socket, middleware)), self.io.cluster());
+    }
+
+    /// A new socket's id, and the room that it joins because its client goes by another one.
+    fn identity(&mut self, namespace: &str) -> (SocketId, Option<ByteString>) {
+        if self.outbox.revision() == Revision::V4 {
+            return (SocketId::random(), None);
+        }
+        let client_id = legacy::client_id(namespace, &self.handshake.sid);
+        match client_id.parse() {
+            // Once only: what is known of the first socket of `/` must not be taken for the next.
+            Ok(id) if !std::mem::replace(&mut self.sid_is_taken, true) => (id, None),
+            Ok(_) | Err(_) => (SocketId::random(), Some(client_id)),
+        }
     }
 
     fn handle_event(&self, namespace: &str, ack_id: Option<u64>, payload: &Payload) {
@@ -275,11 +308,16 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>) {
 fn reject(socket: &Socket, error: &ConnectError) {
     // First, for the client may ask again at once.
     if socket.recipient().advance(Phase::Rejected) {
-        socket.recipient().outbox.push_news(connect_error(socket.namespace_name(), error));
+        let outbox = &socket.recipient().outbox;
+        let json = match outbox.revision() {
+            Revision::V4 => error.to_json(),
+            Revision::V3 => legacy::refusal(error),
+        };
+        outbox.push_news(connect_error(socket.namespace_name(), json));
     }
 }
 
-fn connect_error(namespace: &str, error: &ConnectError) -> Arc<Encoded> {
-    let json = serde_json::to_string(error).expect("a message and JSON data are JSON").into();
-    Encoded::packet(Kind::ConnectError, namespace, None, &Payload { json, attachments: Vec::new() })
+fn connect_error(namespace: &str, json: String) -> Arc<Encoded> {
+    let payload = Payload { json: json.into(), attachments: Vec::new() };
+    Encoded::packet(Kind::ConnectError, namespace, None, &payload)
 }

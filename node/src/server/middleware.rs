@@ -26,6 +26,10 @@ impl ConnectError {
     pub fn with_data(message: impl Into<String>, data: Value) -> Self {
         Self { message: message.into(), data: Some(data) }
     }
+
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a message and JSON data are JSON")
+    }
 }
 
 pub(crate) type MiddlewareFuture = Pin<Box<dyn Future<Output = Result<(), ConnectError>> + Send>>;

@@ -13,6 +13,7 @@ mod drafts;
 mod extract;
 mod handler;
 mod io;
+mod legacy;
 mod middleware;
 mod namespace;
 mod operator;

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use serde::Serialize;
 
 use super::ack::AckEmit;
+use super::legacy;
 use super::receipts::{Agreed, EmitError};
 use crate::adapter::{Adapter, EmitFlags};
 use crate::raft::Receipt;
@@ -240,6 +241,12 @@ pub struct RemoteSocket {
 }
 
 impl RemoteSocket {
+    /// The id that the client goes by, as [`Socket::client_id`](super::Socket::client_id) has it.
+    pub fn client_id(&self) -> ByteString {
+        let alias = legacy::find_client_id(self.adapter.name(), &self.rooms);
+        alias.unwrap_or_else(|| self.id.as_str().into())
+    }
+
     fn operator(&self) -> Operator {
         Operator::new(self.adapter.clone()).to(self.id)
     }

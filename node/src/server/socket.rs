@@ -11,11 +11,13 @@ use serde::de::DeserializeOwned;
 use super::ack::AckEmit;
 use super::handler::{BoxHandler, Handler, boxed};
 use super::io::Io;
+use super::legacy;
 use super::namespace::{NamespaceHandle, NamespaceInner};
 use super::operator::{IntoRooms, Operator};
 use super::receipts::{Agreed, EmitError};
 use super::session::Session;
 use crate::adapter::{Encoded, Phase, Recipient};
+use crate::engineio::Revision;
 use crate::raft::Receipt;
 use crate::raft::state::{Rooms, SessionId, SocketId, Target};
 use crate::socketio::codec::Kind;
@@ -77,6 +79,15 @@ impl Socket {
 
     pub fn id(&self) -> SocketId {
         self.0.recipient.id
+    }
+
+    /// The id that the client goes by: [`id`](Self::id), but `/<namespace>#<sid>` outside of `/` for
+    /// clients of Socket.IO v4, which make it themselves. Their socket is in a room of that name.
+    pub fn client_id(&self) -> ByteString {
+        match self.0.recipient.outbox.revision() {
+            Revision::V4 => self.id().as_str().into(),
+            Revision::V3 => legacy::client_id(self.namespace_name(), &self.0.handshake.sid),
+        }
     }
 
     /// Whether the client is in the namespace; false in middleware, and after a disconnect.

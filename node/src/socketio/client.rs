@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::attachments::Attachments;
-use super::{Packet, Payload, ProtocolError, codec};
-use crate::engineio::Message;
+use super::{Packet, Payload, ProtocolError, codec, v4};
+use crate::engineio::{Message, Revision};
 
 /// The Socket.IO side of one connection.
 ///
@@ -22,6 +22,8 @@ pub struct Client {
     /// By when a namespace must have been joined; `None` once one has been, and after the close.
     connect_by: Option<Instant>,
     limits: Limits,
+    /// Of Engine.IO; its third goes with Socket.IO v4.
+    revision: Revision,
     closed: bool,
 }
 
@@ -80,14 +82,25 @@ pub enum Output {
 impl Client {
     /// `connect_by`: when the connection ends if no namespace has been joined.
     pub fn new(connect_by: Instant, limits: Limits) -> Self {
-        Self {
+        Self::for_revision(Revision::V4, connect_by, limits)
+    }
+
+    /// For a client of that revision of Engine.IO. One of revision 3 wants to be in `/` without
+    /// asking: that is its first output.
+    pub fn for_revision(revision: Revision, connect_by: Instant, limits: Limits) -> Self {
+        let mut client = Self {
             namespaces: SmallVec::new(),
             attachments: Attachments::default(),
             output: None,
             connect_by: Some(connect_by),
             limits,
+            revision,
             closed: false,
+        };
+        if revision == Revision::V3 {
+            client.output = client.handle_connect(ByteString::from_static("/"), None).ok();
         }
+        client
     }
 
     /// The content of an Engine.IO message.
@@ -143,7 +156,12 @@ impl Client {
 
     fn handle_text(&mut self, text: &ByteString) -> Result<Option<Output>, ProtocolError> {
         self.attachments.check_none_awaited()?;
-        let packet = codec::parse(text, usize::from(self.limits.max_attachments))?;
+        let mut packet = codec::parse(text, usize::from(self.limits.max_attachments))?;
+        if self.revision == Revision::V3
+            && let Packet::Connect { auth, .. } = &mut packet
+        {
+            *auth = v4::auth(text);
+        }
         match self.attachments.handle_packet(packet) {
             Some((packet, parts)) => self.handle_packet(packet, parts),
             None => Ok(None),

@@ -1,4 +1,4 @@
-//! Socket.IO v5: packets, attachments and one connection's namespaces, without I/O.
+//! Socket.IO v5 and v4: packets, attachments and one connection's namespaces, without I/O.
 
 mod arguments;
 mod attachments;
@@ -8,6 +8,7 @@ mod error;
 mod json;
 mod packet;
 mod payload;
+mod v4;
 mod value;
 
 pub use client::{Client, Limits, Output};

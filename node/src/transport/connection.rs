@@ -89,7 +89,8 @@ impl ConnectionTask {
     ) -> Self {
         let is_writable = matches!(transport, Transport::WebSocket(_));
         outbox.mark_writable(is_writable);
-        let core = Connection::new(transport.kind(), &config, Instant::now());
+        let revision = outbox.revision();
+        let core = Connection::new(transport.kind(), revision, &config, Instant::now());
         Self {
             timer: Timer::new(core.deadline().expect("a new connection has a ping ahead")),
             core,
@@ -240,14 +241,15 @@ impl ConnectionTask {
                     None => return,
                 },
             };
+            let encoding = websocket.encoding();
             let frame = match websocket.reader.next(&mut input) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return,
                 Err(error) => return self.handle_frame_error(error),
             };
             let packet = match frame {
-                Frame::Text(text) => Packet::parse(text),
-                Frame::Binary(bytes) => Ok(Packet::from_binary(bytes)),
+                Frame::Text(text) => encoding.parse_text(text),
+                Frame::Binary(bytes) => encoding.parse_bytes(bytes),
                 Frame::Pong => continue,
                 Frame::Ping(content) => {
                     websocket.writer.answer_ping(content);

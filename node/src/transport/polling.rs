@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::adapter::Encoded;
-use crate::engineio::{EngineConfig, payload};
+use crate::engineio::v3::{self, Form, Piece};
+use crate::engineio::{Encoding, EngineConfig, Revision, payload};
 use crate::metrics;
 
 use super::websocket::WebSocket;
@@ -63,6 +64,7 @@ pub(crate) struct Polling {
     commands: mpsc::Receiver<Command>,
     poll: Option<oneshot::Sender<PollAnswer>>,
     post: Option<Post>,
+    encoding: Encoding,
     /// A WebSocket that wants to take over.
     pub(crate) probe: Option<Box<WebSocket>>,
     /// What the transport itself sends, such as a ping.
@@ -78,8 +80,12 @@ pub(crate) enum Happening {
 }
 
 impl Polling {
-    pub(crate) fn new(commands: mpsc::Receiver<Command>) -> Self {
-        Self { commands, poll: None, post: None, probe: None, pending: VecDeque::new() }
+    pub(crate) fn new(commands: mpsc::Receiver<Command>, encoding: Encoding) -> Self {
+        Self { commands, poll: None, post: None, encoding, probe: None, pending: VecDeque::new() }
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     pub(crate) fn poll_happening(&mut self, context: &mut Context<'_>) -> Poll<Happening> {
@@ -120,26 +126,51 @@ impl Polling {
     /// Answers the open poll with `packets` and `last`.
     pub(crate) fn answer_poll(
         &mut self,
-        packets: impl Iterator<Item = Arc<Encoded>>,
+        packets: VecDeque<Arc<Encoded>>,
         last: Option<&Encoded>,
         now: Instant,
     ) {
         let Some(poll) = self.poll.take() else { return };
+        metrics::PACKETS_SENT.add(packets.len() as u64);
+        let form = form(self.encoding, &packets);
         let mut body = Vec::new();
-        let mut count = 0;
-        metrics::DELIVERY_DELAY.record_all(packets.map(|packet| {
-            payload::append(packet.polling(), &mut body);
-            count += 1;
+        metrics::DELIVERY_DELAY.record_all(packets.into_iter().map(|packet| {
+            append(&packet, form, &mut body);
             now.duration_since(packet.encoded_at)
         }));
         if let Some(last) = last {
-            payload::append(last.polling(), &mut body);
+            append(last, form, &mut body);
         }
-        metrics::PACKETS_SENT.add(count);
         metrics::SENT_BYTES.add(body.len() as u64);
         // A client that went away just now loses them, as with the official server.
         let _ = poll.send(PollAnswer::Packets(body));
     }
+}
+
+/// The form of a body in revision 3: bytes make all of it the form of bytes, for a client that takes it.
+fn form(encoding: Encoding, packets: &VecDeque<Arc<Encoded>>) -> Option<Form> {
+    match encoding {
+        Encoding::V4 => None,
+        Encoding::V3Bytes if packets.iter().any(|packet| packet.has_bytes()) => Some(Form::Bytes),
+        Encoding::V3Bytes | Encoding::V3Text => Some(Form::Text),
+    }
+}
+
+fn append(packet: &Encoded, form: Option<Form>, body: &mut Vec<u8>) {
+    match form {
+        None => payload::append(packet.polling(), body),
+        Some(form) => body.extend_from_slice(packet.polling_v3(form)),
+    }
+}
+
+/// A body of the open packet alone.
+pub(crate) fn open_body(open: String, encoding: Encoding) -> Vec<u8> {
+    if encoding.revision() == Revision::V4 {
+        return open.into_bytes();
+    }
+    let mut body = Vec::with_capacity(open.len() + 4);
+    v3::append(Piece::Text(open.as_bytes()), Form::Text, &mut body);
+    body
 }
 
 /// Answers a GET once there are packets; none if the connection has no place for polls any more.
@@ -154,13 +185,18 @@ pub(crate) async fn poll(commands: &mpsc::Sender<Command>) -> Option<Response<Fu
 
 /// A response whose body is one or more packets.
 pub(crate) fn packets_response(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    response.headers_mut().insert(header::CONTENT_TYPE, TEXT_PLAIN);
+    let body = body.into();
+    // Revision 3's form of bytes is the only one that begins with a byte that is no text.
+    let is_bytes = body.first().is_some_and(|byte| *byte <= 1);
+    let content_type = if is_bytes { OCTET_STREAM } else { TEXT_PLAIN };
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
 const TEXT_PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const TEXT_HTML: HeaderValue = HeaderValue::from_static("text/html");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -175,14 +211,16 @@ pub(crate) async fn post(
     commands: &mpsc::Sender<Command>,
     headers: &HeaderMap,
     body: Incoming,
+    revision: Revision,
     config: &EngineConfig,
 ) -> Option<Response<Full<Bytes>>> {
     let (body_sender, body_receiver) = oneshot::channel();
     let (answer, answered) = oneshot::channel();
     commands.send(Command::Post(Post { body: body_receiver, answer })).await.ok()?;
-    // Bytes travel as base64 in this revision (Engine.IO v4, "Payload"). Dropping the sender here
-    // and below is what tells the connection that no body will come.
-    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream") {
+    // Bytes travel as base64 in revision 4 (Engine.IO v4, "Payload"). Dropping the sender here and
+    // below is what tells the connection that no body will come.
+    let is_bytes = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == OCTET_STREAM);
+    if is_bytes && revision == Revision::V4 {
         metrics::PROTOCOL_ERRORS.packet.add(1);
         return Some(empty(StatusCode::BAD_REQUEST));
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, error};
 
 use crate::adapter::{Encoded, Outbox};
-use crate::engineio::{self, CloseReason, RequestError, Revision, Sid, TransportKind, open_packet};
+use crate::engineio::{self, CloseReason, Encoding, RequestError, Sid, TransportKind, open_packet};
 use crate::metrics;
 use crate::random;
 
@@ -60,15 +60,15 @@ impl Transport {
         let query = request.uri().query().unwrap_or_default();
         let is_get = request.method() == Method::GET;
         let response = match engineio::Request::parse(query, is_get, is_upgrade, &self.config) {
-            Ok(engineio::Request::Open(transport)) => match self.accept.ready() {
+            Ok(engineio::Request::Open { transport, encoding }) => match self.accept.ready() {
                 Ok(()) if transport == TransportKind::Polling => {
-                    self.open_polling(&request, address)
+                    self.open_polling(&request, encoding, address)
                 }
-                Ok(()) => self.open_websocket(request, address),
+                Ok(()) => self.open_websocket(request, encoding, address),
                 Err(refusal) => Ok(refuse_for_now(refusal)),
             },
-            Ok(engineio::Request::Continue { sid, transport, revision }) => {
-                self.proceed(request, is_upgrade, sid, transport, revision).await
+            Ok(engineio::Request::Continue { sid, transport, encoding }) => {
+                self.proceed(request, is_upgrade, sid, transport, encoding).await
             }
             Err(error) => Err(error),
         };
@@ -79,26 +79,28 @@ impl Transport {
     fn open_polling(
         &self,
         request: &Request<Incoming>,
+        encoding: Encoding,
         address: SocketAddr,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
         let sid = self.new_sid();
         let handshake = Arc::new(handshake(sid, request, address));
-        let Some((client, outbox)) = self.accept(handshake) else {
+        let Some((client, outbox)) = self.accept(handshake, encoding) else {
             return Ok(empty(StatusCode::INTERNAL_SERVER_ERROR));
         };
         let (commands, receiver) = mpsc::channel(polling::COMMANDS);
         let registration = self.register(sid, &outbox, Some(commands));
-        let transport = connection::Transport::Polling(Box::new(Polling::new(receiver)));
+        let transport = connection::Transport::Polling(Box::new(Polling::new(receiver, encoding)));
         self.run(transport, client, outbox, registration, Bytes::new());
         let open = open_packet(sid, TransportKind::Polling, &self.config);
         metrics::PACKETS_SENT.add(1);
-        Ok(polling::packets_response(open))
+        Ok(polling::packets_response(polling::open_body(open, encoding)))
     }
 
     /// Opens a connection by WebSocket.
     fn open_websocket(
         self: &Arc<Self>,
         request: Request<Incoming>,
+        encoding: Encoding,
         address: SocketAddr,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
         let response = websocket::accept(&request).ok_or(RequestError::BadRequest)?;
@@ -106,7 +108,8 @@ impl Transport {
         let handshake = Arc::new(handshake(sid, &request, address));
         let transport = Arc::clone(self);
         self.tasks.spawn(async move {
-            let Some((websocket, read_ahead)) = transport.upgraded(request).await else { return };
+            let upgraded = transport.upgraded(request, encoding).await;
+            let Some((websocket, read_ahead)) = upgraded else { return };
             transport.start_websocket(sid, handshake, websocket, read_ahead);
         });
         Ok(response)
@@ -119,7 +122,9 @@ impl Transport {
         mut websocket: WebSocket,
         read_ahead: Bytes,
     ) {
-        let Some((client, outbox)) = self.accept(handshake) else { return websocket.abort() };
+        let Some((client, outbox)) = self.accept(handshake, websocket.encoding()) else {
+            return websocket.abort();
+        };
         let open = open_packet(sid, TransportKind::WebSocket, &self.config);
         websocket.writer.pending.push_back(Encoded::engine_text(&open));
         let registration = self.register(sid, &outbox, None);
@@ -134,22 +139,25 @@ impl Transport {
         is_upgrade: bool,
         sid: Sid,
         transport: TransportKind,
-        revision: Revision,
+        encoding: Encoding,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
-        let Handle { commands, .. } = self.connections.get(sid).ok_or(RequestError::UnknownSid)?;
+        let Handle { commands, outbox } =
+            self.connections.get(sid).ok_or(RequestError::UnknownSid)?;
         let is_websocket = transport == TransportKind::WebSocket;
-        if revision != Revision::V4 || is_upgrade != is_websocket {
+        let is_its_revision = encoding.revision() == outbox.revision();
+        if !is_its_revision || is_upgrade != is_websocket {
             return Err(RequestError::BadRequest);
         }
         if is_upgrade {
-            return self.upgrade(request, commands);
+            return self.upgrade(request, encoding, commands);
         }
         let commands = commands.ok_or(RequestError::BadRequest)?;
         let response = match *request.method() {
             Method::GET => polling::poll(&commands).await,
             Method::POST => {
                 let (head, body) = request.into_parts();
-                polling::post(&commands, &head.headers, body, &self.config).await
+                let revision = outbox.revision();
+                polling::post(&commands, &head.headers, body, revision, &self.config).await
             }
             // The official server's answer.
             _ => Some(empty(StatusCode::INTERNAL_SERVER_ERROR)),
@@ -166,12 +174,14 @@ impl Transport {
     fn upgrade(
         self: Arc<Self>,
         request: Request<Incoming>,
+        encoding: Encoding,
         commands: Option<mpsc::Sender<Command>>,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
         let response = websocket::accept(&request).ok_or(RequestError::BadRequest)?;
         let transport = Arc::clone(&self);
         self.tasks.spawn(async move {
-            let Some((websocket, read_ahead)) = transport.upgraded(request).await else { return };
+            let upgraded = transport.upgraded(request, encoding).await;
+            let Some((websocket, read_ahead)) = upgraded else { return };
             let command = Command::WebSocket(Box::new(websocket), read_ahead);
             let unwanted = match commands {
                 Some(commands) => commands.send(command).await.err().map(|unsent| unsent.0),
@@ -186,11 +196,16 @@ impl Transport {
     }
 
     /// The stream, once its handshake is written.
-    async fn upgraded(&self, request: Request<Incoming>) -> Option<(WebSocket, Bytes)> {
+    async fn upgraded(
+        &self,
+        request: Request<Incoming>,
+        encoding: Encoding,
+    ) -> Option<(WebSocket, Bytes)> {
         match hyper::upgrade::on(request).await {
             Ok(upgraded) => {
                 let (stream, read_ahead) = websocket::into_stream(upgraded);
-                Some((WebSocket::new(stream, self.config.max_payload_bytes), read_ahead))
+                let max_bytes = self.config.max_payload_bytes;
+                Some((WebSocket::new(stream, encoding, max_bytes), read_ahead))
             }
             Err(error) => {
                 debug!(%error, "client went away during its websocket handshake");
@@ -206,8 +221,12 @@ impl Transport {
     }
 
     /// Asks the layer above for a client; none if it panicked, which is its connection's end only.
-    fn accept(&self, handshake: Arc<Handshake>) -> Option<(Box<dyn Client>, Arc<Outbox>)> {
-        let outbox = Arc::new(Outbox::new(self.limits));
+    fn accept(
+        &self,
+        handshake: Arc<Handshake>,
+        encoding: Encoding,
+    ) -> Option<(Box<dyn Client>, Arc<Outbox>)> {
+        let outbox = Arc::new(Outbox::for_revision(encoding.revision(), self.limits));
         let accept = || self.accept.accept(handshake, Arc::clone(&outbox));
         match catch_unwind(AssertUnwindSafe(accept)) {
             Ok(client) => Some((client, outbox)),

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control};
 
 use crate::adapter::Encoded;
-use crate::engineio::Packet;
+use crate::engineio::{Encoding, Packet};
 
 use super::frames::{FrameReader, FrameWriter, Scratch, close_content};
 use super::http_stream::HttpStream;
@@ -39,9 +39,13 @@ pub(crate) struct WebSocket {
 const LINGER: Duration = Duration::from_secs(2);
 
 impl WebSocket {
-    pub(crate) fn new(stream: TcpStream, max_message_bytes: usize) -> Self {
+    pub(crate) fn new(stream: TcpStream, encoding: Encoding, max_message_bytes: usize) -> Self {
         let reader = FrameReader::new(max_message_bytes);
-        Self { stream, reader, writer: FrameWriter::default(), is_stalled: false }
+        Self { stream, reader, writer: FrameWriter::new(encoding), is_stalled: false }
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.writer.encoding()
     }
 
     pub(crate) fn is_stalled(&self) -> bool {

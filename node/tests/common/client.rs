@@ -27,12 +27,19 @@ pub(crate) enum Packet {
 
 impl Client {
     pub(crate) async fn open(address: SocketAddr) -> Self {
+        Self::open_revision(address, 4).await
+    }
+
+    /// A connection of that revision of Engine.IO; its `id` is the sid until it has another one.
+    pub(crate) async fn open_revision(address: SocketAddr, revision: u8) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
-        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let url = format!("ws://{address}/socket.io/?EIO={revision}&transport=websocket");
         let (mut stream, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
         let open = stream.next().await.unwrap().unwrap();
-        assert!(open.to_text().unwrap().starts_with("0{"), "{open}");
-        Self { stream, id: String::new() }
+        let open = open.to_text().unwrap();
+        assert!(open.starts_with("0{"), "{open}");
+        let handshake: Value = serde_json::from_str(&open[1..]).unwrap();
+        Self { stream, id: handshake["sid"].as_str().unwrap().to_owned() }
     }
 
     /// Joins a namespace; `auth` is JSON, or nothing.

@@ -10,7 +10,7 @@ const INSTANT: Duration = Duration::from_millis(1);
 fn connection(transport: TransportKind) -> (Connection, Instant) {
     #[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
     let now = Instant::from_std(std::time::Instant::now());
-    (Connection::new(transport, &EngineConfig::default(), now), now)
+    (Connection::new(transport, Revision::V4, &EngineConfig::default(), now), now)
 }
 
 fn outputs(connection: &mut Connection) -> Vec<Output> {
@@ -266,4 +266,54 @@ fn close_during_an_upgrade_closes_the_probe_too() {
         outputs(&mut connection),
         [Output::CloseProbe, Output::Close(CloseReason::ForcedClose)]
     );
+}
+
+fn legacy(transport: TransportKind) -> (Connection, Instant) {
+    let (_, now) = connection(transport);
+    (Connection::new(transport, Revision::V3, &EngineConfig::default(), now), now)
+}
+
+#[test]
+fn client_of_revision_3_pings_and_is_answered() {
+    let (mut connection, now) = legacy(TransportKind::WebSocket);
+    assert_eq!(connection.deadline(), Some(now + INTERVAL + TIMEOUT));
+    let pinged = now + INTERVAL;
+    connection.handle_deadline(pinged);
+    assert_eq!(outputs(&mut connection), [], "it is the client that pings");
+    connection.handle_packet(Packet::Ping("".into()), pinged);
+    assert_eq!(outputs(&mut connection), [Output::Send(pong())]);
+    assert_eq!(connection.deadline(), Some(pinged + INTERVAL + TIMEOUT));
+}
+
+#[test]
+fn client_of_revision_3_that_does_not_ping_is_closed_after_interval_and_timeout() {
+    let (mut connection, now) = legacy(TransportKind::Polling);
+    // Unlike in revision 4, other packets do not count.
+    connection.handle_packet(text("a"), now + INTERVAL);
+    outputs(&mut connection);
+    connection.handle_deadline(now + INTERVAL + TIMEOUT - INSTANT);
+    assert_eq!(outputs(&mut connection), []);
+    connection.handle_deadline(now + INTERVAL + TIMEOUT);
+    assert_eq!(outputs(&mut connection), [Output::Close(CloseReason::PingTimeout)]);
+}
+
+#[test]
+fn client_of_revision_3_that_pongs_is_closed() {
+    let (mut connection, now) = legacy(TransportKind::WebSocket);
+    connection.handle_packet(pong(), now);
+    assert_eq!(outputs(&mut connection), [Output::Close(CloseReason::TransportError)]);
+}
+
+#[test]
+fn client_of_revision_3_may_ping_by_its_new_transport() {
+    let (mut connection, now) = legacy(TransportKind::Polling);
+    connection.handle_probe_opened(now).unwrap();
+    connection.handle_probe_packet(&probe(), now);
+    let upgraded = now + Duration::from_secs(9);
+    connection.handle_probe_packet(&Packet::Upgrade, upgraded);
+    assert_eq!(
+        outputs(&mut connection),
+        [Output::SendProbe(Packet::Pong("probe".into())), Output::Upgrade]
+    );
+    assert_eq!(connection.deadline(), Some(upgraded + INTERVAL + TIMEOUT));
 }

@@ -298,3 +298,47 @@ proptest! {
         }
     }
 }
+
+/// Of Socket.IO v4, whose Engine.IO is revision 3.
+fn legacy() -> Client {
+    let start = Instant::now();
+    let mut client = Client::for_revision(Revision::V3, start + CONNECT_TIMEOUT, Limits::default());
+    assert_eq!(client.poll_output(), connect("/"), "it is in `/` without asking");
+    client
+}
+
+#[test]
+fn legacy_client_speaks_in_the_main_namespace_once_it_is_let_in() {
+    let mut client = legacy();
+    client.handle_accepted("/");
+    assert_eq!(client.deadline(), None);
+    assert_eq!(text(&mut client, r#"2["a"]"#), event("/", None, r#"["a"]"#));
+
+    let mut client = legacy();
+    assert_eq!(text(&mut client, r#"2["a"]"#), closed(ProtocolError::NotConnected));
+}
+
+#[test]
+fn legacy_client_that_asks_for_the_main_namespace_is_closed() {
+    let mut client = legacy();
+    client.handle_accepted("/");
+    assert_eq!(text(&mut client, "0"), closed(ProtocolError::AlreadyConnected));
+}
+
+#[test]
+fn legacy_client_tells_of_itself_in_the_query_of_a_namespace() {
+    let mut client = legacy();
+    let auth = Some(ByteString::from(r#"{"tok":"xyz"}"#));
+    let asked = text(&mut client, "0/chat?tok=xyz,");
+    assert_eq!(asked, Some(Output::Connect { namespace: "/chat".into(), auth }));
+    client.handle_accepted("/chat");
+    assert_eq!(text(&mut client, r#"2/chat,["a"]"#), event("/chat", None, r#"["a"]"#));
+    assert_eq!(text(&mut client, r#"0/other,{"a":1}"#), connect("/other"), "v4 has no payload");
+}
+
+#[test]
+fn legacy_client_whose_main_namespace_was_refused_may_go_elsewhere() {
+    let mut client = legacy();
+    client.handle_rejected("/");
+    assert_eq!(text(&mut client, "0/chat"), connect("/chat"));
+}

@@ -64,7 +64,7 @@ pub(super) async fn end_polling(
         queued.clear();
     }
     let close = encoded(&Packet::Close);
-    polling.answer_poll(queued.into_iter(), Some(&close), Instant::now());
+    polling.answer_poll(queued, Some(&close), Instant::now());
 }
 
 /// Meanwhile the client may post: it cannot know yet.

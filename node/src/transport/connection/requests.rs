@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::adapter::Encoded;
-use crate::engineio::{CloseReason, Packet, payload};
+use crate::engineio::{CloseReason, Packet};
 use crate::metrics;
 
 use super::super::polling::{Command, Happening, PollAnswer, Polling, Post, PostAnswer, PostBody};
@@ -71,7 +71,8 @@ impl ConnectionTask {
     }
 
     fn handle_payload(&mut self, body: &Bytes) -> PostAnswer {
-        for packet in payload::parse(body) {
+        let encoding = self.polling().encoding();
+        for packet in encoding.parse_payload(body) {
             metrics::PACKETS_RECEIVED.add(1);
             match packet {
                 Ok(packet) => self.core.handle_packet(packet, Instant::now()),
@@ -91,7 +92,7 @@ impl ConnectionTask {
         let packets = self.take_for_poll();
         let Transport::Polling(polling) = &mut self.transport else { return };
         if !packets.is_empty() {
-            polling.answer_poll(packets.into_iter(), None, Instant::now());
+            polling.answer_poll(packets, None, Instant::now());
             self.core.handle_poll_answered();
         }
         self.mark_poll_writable();
@@ -102,7 +103,7 @@ impl ConnectionTask {
         let packets = self.take_for_poll();
         let Transport::Polling(polling) = &mut self.transport else { return };
         let noop = packets.is_empty().then(|| encoded(&Packet::Noop));
-        polling.answer_poll(packets.into_iter(), noop.as_deref(), Instant::now());
+        polling.answer_poll(packets, noop.as_deref(), Instant::now());
         self.core.handle_poll_answered();
         self.mark_poll_writable();
     }

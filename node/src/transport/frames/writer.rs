@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
 
 use crate::adapter::Encoded;
+use crate::engineio::Encoding;
 use crate::metrics;
 
 use super::Scratch;
@@ -25,6 +26,8 @@ const KEPT_CAPACITY: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct FrameWriter {
     pub(crate) pending: VecDeque<Arc<Encoded>>,
+    /// Which of a packet's forms is written.
+    encoding: Encoding,
     /// So much of the first packet has been written.
     written_bytes: usize,
 }
@@ -36,6 +39,14 @@ enum Part {
 }
 
 impl FrameWriter {
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        Self { encoding, ..Self::default() }
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     /// Whether the client waits for the rest of a frame.
     pub(crate) fn is_within_frame(&self) -> bool {
         self.written_bytes > 0
@@ -125,7 +136,7 @@ impl FrameWriter {
     }
 
     fn unwritten(&self, index: usize) -> &[u8] {
-        let frames = self.pending[index].frames();
+        let frames = self.pending[index].frames_in(self.encoding);
         if index == 0 { &frames[self.written_bytes..] } else { frames }
     }
 
@@ -133,7 +144,7 @@ impl FrameWriter {
         let mut left = self.written_bytes + written;
         let mut complete = 0;
         for packet in &self.pending {
-            let len = packet.frames().len();
+            let len = packet.frames_in(self.encoding).len();
             if left < len {
                 break;
             }
