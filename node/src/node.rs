@@ -24,7 +24,7 @@ use crate::peers::Peers;
 use crate::raft::{Options, Raft, StartError as RaftError, Status, Threads};
 use crate::server::{Io, Settings};
 use crate::telemetry::Exporter;
-use crate::transport::{Pages, Transport};
+use crate::transport::{EngineLayer, Pages, Transport};
 
 /// A running node. Dropping it does not stop it: [`drain`](Self::drain) does.
 pub struct Node {
@@ -46,6 +46,7 @@ pub struct Node {
 #[derive(Clone, Debug, Serialize)]
 pub struct Addresses {
     pub name: String,
+    /// As configured, if the application listens itself.
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     pub cluster: SocketAddr,
@@ -86,11 +87,28 @@ impl Node {
         config: Arc<Config>,
         register: impl FnOnce(&Io),
     ) -> Result<Self, StartError> {
+        let clients = listen("listen.address", config.listen.address).await?;
+        Self::start_behind(Some(clients), config, register).await
+    }
+
+    /// As [`start_with`](Self::start_with), inside an application that has an HTTP server: the node
+    /// listens for no clients, and [`layer`](Self::layer) leads them to it.
+    pub async fn embed(
+        config: Arc<Config>,
+        register: impl FnOnce(&Io),
+    ) -> Result<Self, StartError> {
+        Self::start_behind(None, config, register).await
+    }
+
+    async fn start_behind(
+        clients: Option<(TcpListener, SocketAddr)>,
+        config: Arc<Config>,
+        register: impl FnOnce(&Io),
+    ) -> Result<Self, StartError> {
         let tasks = TaskTracker::new();
         let (front, back) = (CancellationToken::new(), CancellationToken::new());
         let drain_requested = CancellationToken::new();
 
-        let clients = listen("listen.address", config.listen.address).await?;
         let operators = listen("admin.address", config.admin.address).await?;
         let (address, nodes) =
             net::bind(&config.cluster.address).await.map_err(|source| StartError::Listen {
@@ -132,7 +150,7 @@ impl Node {
         );
         let addresses = Addresses {
             name: config.node.name.clone(),
-            listen: clients.1,
+            listen: clients.as_ref().map_or(config.listen.address, |clients| clients.1),
             admin: operators.1,
             cluster: address,
             pid: std::process::id(),
@@ -150,7 +168,9 @@ impl Node {
         };
         let closing = node.transport.clone();
         node.backbone.on_new_standing(move || closing.close_all(CloseReason::ServerShutdown));
-        node.tasks.spawn(node.transport.clone().serve(clients.0));
+        if let Some((listener, _)) = clients {
+            node.tasks.spawn(node.transport.clone().serve(listener));
+        }
         node.tasks.spawn(node.admin().serve(operators.0, node.tasks.clone(), node.back.clone()));
         node.write_addresses()?;
         info!(name = %node.addresses.name, listen = %node.addresses.listen, admin = %node.addresses.admin,
@@ -161,6 +181,11 @@ impl Node {
     /// The server, to register namespaces and handlers with.
     pub fn io(&self) -> &Io {
         &self.io
+    }
+
+    /// Leads clients to this node, in front of an application's own routes.
+    pub fn layer(&self) -> EngineLayer {
+        EngineLayer::new(self.transport.clone())
     }
 
     pub fn addresses(&self) -> &Addresses {

@@ -4,11 +4,16 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flotilla::engineio::{CloseReason, EngineConfig};
+use futures_util::{SinkExt, StreamExt};
 use support::http::receive;
-use support::{Node, Ws, message};
+use support::{Node, PATIENCE, Ws, message};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_util::task::TaskTracker;
 
 impl Node {
     async fn probe(&self, sid: &str) -> Ws {
@@ -76,6 +81,84 @@ async fn packets_during_the_upgrade_are_neither_lost_nor_reordered() {
     pusher.await.unwrap();
     drop(ws);
     node.stop().await;
+}
+
+/// Both sides send all the time. The client goes over as the official one does: once its probe is
+/// answered it opens no more polls, waits for the open requests to end, and sends `5`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flood_both_ways_during_the_upgrade_arrives_whole_and_in_order() {
+    for posted_before_probe in [0, 1, 40, 400] {
+        let node = Arc::new(Node::start().await);
+        flood(&node, posted_before_probe).await;
+        Arc::into_inner(node).expect("the poller has ended").stop().await;
+    }
+}
+
+const EACH_WAY: usize = 3000;
+
+async fn flood(node: &Arc<Node>, posted_before_probe: usize) {
+    let sid = node.open().await;
+    let outbox = node.echo.outbox(0);
+    let pusher = tokio::task::spawn_blocking(move || {
+        for number in 0..EACH_WAY {
+            outbox.push(message(&format!("p{number}")));
+            std::thread::yield_now();
+        }
+    });
+    let is_probed = Arc::new(AtomicBool::new(false));
+    let poller = {
+        let (node, sid, is_probed) = (Arc::clone(node), sid.clone(), Arc::clone(&is_probed));
+        TaskTracker::new().spawn(async move {
+            let mut received = Vec::new();
+            while !is_probed.load(Ordering::SeqCst) {
+                let body = node.poll(&sid).await.body;
+                received.extend(body.split('\x1e').map(str::to_owned));
+            }
+            received
+        })
+    };
+
+    let mut sent = 0;
+    let mut batch = |max: usize| {
+        let numbers = sent..EACH_WAY.min(sent + max);
+        sent = numbers.end;
+        numbers.map(|number| format!("4c{number}")).collect::<Vec<_>>()
+    };
+    if posted_before_probe > 0 {
+        let posted = node.post(&sid, &batch(posted_before_probe).join("\x1e")).await;
+        assert_eq!(posted.body, "ok");
+    }
+    let mut ws = node.connect(&format!("transport=websocket&sid={sid}")).await;
+    ws.send("2probe").await;
+    // While the probe is on its way, requests go on.
+    for _ in 0..5 {
+        assert_eq!(node.post(&sid, &batch(20).join("\x1e")).await.body, "ok");
+    }
+    assert_eq!(ws.text().await, "3probe");
+    is_probed.store(true, Ordering::SeqCst);
+    let mut received = poller.await.unwrap();
+    ws.send("5").await;
+    let rest = batch(EACH_WAY);
+    let (mut sink, mut stream) = ws.0.split();
+    let sending = TaskTracker::new().spawn(async move {
+        for packet in rest {
+            sink.send(Message::text(packet)).await.unwrap();
+        }
+        sink
+    });
+    let count = |received: &[String]| received.iter().filter(|p| p.starts_with('4')).count();
+    while count(&received) < 2 * EACH_WAY {
+        let next = tokio::time::timeout(PATIENCE, stream.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("{} came", count(&received)));
+        received.push(next.unwrap().unwrap().into_text().unwrap().to_string());
+    }
+    for kind in ["4c", "4p"] {
+        let numbers = received.iter().filter_map(|packet| packet.strip_prefix(kind));
+        let numbers: Vec<usize> = numbers.map(|number| number.parse().unwrap()).collect();
+        assert!(numbers.iter().copied().eq(0..EACH_WAY), "{kind}: {numbers:?}");
+    }
+    pusher.await.unwrap();
+    drop((sending.await.unwrap(), stream));
 }
 
 #[tokio::test]

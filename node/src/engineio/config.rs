@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::engineio::TransportKind;
+use crate::engineio::http_config::{CompressionConfig, CookieConfig, CorsConfig, Origins, switch};
 
 /// The section `[engine]`. Defaults are the official server's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,8 @@ use crate::engineio::TransportKind;
 pub struct EngineConfig {
     /// Where the endpoint lives; requests to anything below it are Engine.IO's.
     pub path: String,
+    /// Whether a request must have a slash behind the path, as official clients send it.
+    pub add_trailing_slash: bool,
     /// How long after a pong the next ping is sent.
     #[serde(with = "humantime_serde")]
     pub ping_interval: Duration,
@@ -32,12 +35,20 @@ pub struct EngineConfig {
     /// Web pages of which origins may connect by polling: `"*"`, or a list. Empty: no CORS headers.
     #[serde(deserialize_with = "one_or_many")]
     pub cors_origins: Vec<String>,
+    /// The same with all that npm's `cors` can; it has precedence over `cors_origins`.
+    #[serde(deserialize_with = "switch")]
+    pub cors: Option<CorsConfig>,
+    #[serde(deserialize_with = "switch")]
+    pub cookie: Option<CookieConfig>,
+    #[serde(deserialize_with = "switch")]
+    pub http_compression: Option<CompressionConfig>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             path: "/socket.io".to_owned(),
+            add_trailing_slash: true,
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
@@ -46,6 +57,9 @@ impl Default for EngineConfig {
             allow_upgrades: true,
             allow_eio3: false,
             cors_origins: Vec::new(),
+            cors: None,
+            cookie: None,
+            http_compression: Some(CompressionConfig::default()),
         }
     }
 }
@@ -76,7 +90,27 @@ impl EngineConfig {
         require(self.ping_timeout <= day, "ping_timeout", "must not exceed a day")?;
         require(self.upgrade_timeout <= day, "upgrade_timeout", "must not exceed a day")?;
         require(self.max_payload_bytes >= 1024, "max_payload_bytes", "must be at least 1024")?;
-        require(!self.transports.is_empty(), "transports", "must name at least one transport")
+        require(!self.transports.is_empty(), "transports", "must name at least one transport")?;
+        self.cors.as_ref().map_or(Ok(()), CorsConfig::check)?;
+        self.cookie.as_ref().map_or(Ok(()), CookieConfig::check)?;
+        self.http_compression.as_ref().map_or(Ok(()), CompressionConfig::check)
+    }
+
+    /// What requests to the endpoint start with.
+    pub fn prefix(&self) -> String {
+        let path = self.path.strip_suffix('/').unwrap_or(&self.path);
+        if self.add_trailing_slash { format!("{path}/") } else { path.to_owned() }
+    }
+
+    /// `cors`, or what `cors_origins` says in short.
+    pub fn cross_origin(&self) -> Option<CorsConfig> {
+        let origin = match self.cors_origins.as_slice() {
+            [] => return self.cors.clone(),
+            origins if origins.iter().any(|origin| origin == "*") => Origins::Any,
+            origins => Origins::Listed(origins.to_owned()),
+        };
+        let short = || CorsConfig { origin, ..CorsConfig::default() };
+        Some(self.cors.clone().unwrap_or_else(short))
     }
 
     pub fn allows(&self, transport: TransportKind) -> bool {

@@ -4,6 +4,7 @@ mod config;
 mod connection;
 mod encoding;
 mod handshake;
+mod http_config;
 mod message;
 mod packet;
 pub mod payload;
@@ -13,8 +14,12 @@ pub mod v3;
 pub use config::{EngineConfig, InvalidSetting};
 pub use connection::{Connection, Output, Overlap, UpgradeRefused};
 pub use encoding::{Encoding, Revision};
-pub(crate) use handshake::decode;
+pub(crate) use handshake::{decode, query_parameter};
 pub use handshake::{Request, RequestError, TransportKind, open_packet};
+pub(crate) use http_config::pattern as origin_pattern;
+pub use http_config::{
+    CompressionConfig, CookieConfig, CookiePriority, CorsConfig, Origins, SameSite,
+};
 pub use message::{CloseReason, Message};
 pub use packet::{Packet, ParseError};
 pub use sid::Sid;

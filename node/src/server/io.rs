@@ -16,7 +16,7 @@ use super::session::Session;
 use crate::adapter::{Cluster, DeliveryMode, Outbox};
 use crate::raft::Status;
 use crate::raft::state::SessionId;
-use crate::transport::{Accept, Client, Handshake, Refusal};
+use crate::transport::{Accept, Client, Engine, Handshake, Refusal};
 
 /// The server, from which everything else is reached. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ struct Inner {
     namespaces: RwLock<HashMap<ByteString, Arc<NamespaceInner>>>,
     settings: Settings,
     drafts: Drafts,
+    engine: Arc<Engine>,
 }
 
 /// What the server needs from the configuration.
@@ -41,7 +42,8 @@ pub struct Settings {
 impl Io {
     pub fn new(cluster: Arc<Cluster>, settings: Settings) -> Self {
         let namespaces = RwLock::default();
-        Self(Arc::new(Inner { cluster, namespaces, settings, drafts: Drafts::default() }))
+        let (drafts, engine) = (Drafts::default(), Arc::default());
+        Self(Arc::new(Inner { cluster, namespaces, settings, drafts, engine }))
     }
 
     /// A namespace, which clients can connect to from then on. Its delivery is the configured
@@ -83,6 +85,11 @@ impl Io {
         self.operator().emit(event, args)
     }
 
+    /// The door to this node: middleware, handshakes, headers, refusals.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
     /// A session, of whatever client on whatever node.
     pub fn session(&self, id: SessionId) -> Session {
         Session::new(id, self.clone())
@@ -119,5 +126,9 @@ impl Accept for Io {
     fn accept(&self, handshake: Arc<Handshake>, outbox: Arc<Outbox>) -> Box<dyn Client> {
         let connect_by = Instant::now() + self.0.settings.connect_timeout;
         Box::new(Connection::new(self.clone(), handshake, outbox, connect_by))
+    }
+
+    fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.0.engine)
     }
 }

@@ -33,3 +33,7 @@ pub use operator::{IntoRooms, Operator, RemoteSocket};
 pub use receipts::{Agreed, EmitError};
 pub use session::{Session, SessionError, SessionUpdate};
 pub use socket::Socket;
+
+pub use crate::transport::{
+    ConnectionError, Engine, ErrorContext, Exchange, Forbidden, Halt, Handshake,
+};

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytestring::ByteString;
+use http::Extensions;
 use tokio::time::Instant;
 
 use crate::adapter::Outbox;
 use crate::engineio::{CloseReason, Message};
+
+use super::hooks::Engine;
 
 /// The layer above, for one connection. The connection's task owns it and calls it in turn; what
 /// it wants to send it pushes to the connection's outbox, and closes through it too.
@@ -28,6 +31,10 @@ pub trait Accept: Send + Sync + 'static {
     /// Whether new connections are taken at all; asked before the handshake is looked at.
     fn ready(&self) -> Result<(), Refusal>;
     fn accept(&self, handshake: Arc<Handshake>, outbox: Arc<Outbox>) -> Box<dyn Client>;
+    /// The application's hooks; asked once, at the start.
+    fn engine(&self) -> Arc<Engine> {
+        Arc::default()
+    }
 }
 
 /// The node takes no new connections at the moment: 503, with the reason.
@@ -52,4 +59,7 @@ pub struct Handshake {
     pub url: Box<str>,
     /// Names in lower case, in the order in which they came.
     pub headers: Box<[(Box<str>, Box<str>)]>,
+    /// What middleware put into the request: Engine.IO's, or that of the application which the
+    /// node is embedded in.
+    pub extensions: Extensions,
 }

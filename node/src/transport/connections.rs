@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use crate::adapter::Outbox;
-use crate::engineio::{CloseReason, Sid};
+use crate::engineio::{CloseReason, Sid, TransportKind};
 
 use super::polling::Command;
 
@@ -42,6 +42,13 @@ impl Connections {
 
     pub(crate) fn get(&self, sid: Sid) -> Option<Handle> {
         self.shard(sid).get(&sid).cloned()
+    }
+
+    /// Which transport a connection of this node is at.
+    pub(crate) fn transport_of(&self, sid: &str) -> Option<TransportKind> {
+        let handle = self.get(Sid::parse(sid)?)?;
+        let is_polling = handle.commands.is_some();
+        Some(if is_polling { TransportKind::Polling } else { TransportKind::WebSocket })
     }
 
     pub(crate) fn len(&self) -> usize {

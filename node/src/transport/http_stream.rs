@@ -6,24 +6,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::stream::Stream;
 
 /// hyper bounds how long a request's head may take; this bounds how long a response may make no
 /// progress.
 pub(crate) struct HttpStream {
-    stream: TcpStream,
+    stream: Stream,
     write_timeout: Duration,
     /// Runs while the stream takes no bytes.
     give_up: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpStream {
-    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
+    pub(crate) fn new(stream: Stream, write_timeout: Duration) -> Self {
         Self { stream, write_timeout, give_up: None }
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
+    pub(crate) fn into_inner(self) -> Stream {
         self.stream
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,11 +17,14 @@ use tracing::{debug, warn};
 use crate::adapter::OutboxLimits;
 use crate::engineio::{CloseReason, EngineConfig};
 
+use super::body::RequestBody;
 use super::client::Accept;
 use super::connections::Connections;
 use super::cors::Cors;
+use super::hooks::Engine;
 use super::http_stream::HttpStream;
 use super::pages::Pages;
+use super::stream::Stream;
 
 /// The transport of a node: all its clients, and the port they come to.
 pub struct Transport {
@@ -32,6 +36,7 @@ pub struct Transport {
     pub(super) accept: Arc<dyn Accept>,
     pub(super) pages: Pages,
     pub(super) cors: Cors,
+    pub(super) engine: Arc<Engine>,
     pub(super) connections: Arc<Connections>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
@@ -53,15 +58,19 @@ impl Transport {
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
+        let connections = Arc::new(Connections::new());
+        let engine = accept.engine();
+        engine.attach(&connections);
         Arc::new(Self {
-            prefix: format!("{}/", config.path.trim_end_matches('/')),
-            cors: Cors::new(&config.cors_origins),
+            prefix: config.prefix(),
+            cors: Cors::new(&config),
+            engine,
             config: Arc::new(config),
             node,
             limits,
             accept,
             pages,
-            connections: Arc::new(Connections::new()),
+            connections,
             tasks,
             shutdown,
         })
@@ -70,6 +79,12 @@ impl Transport {
     /// The number of open connections.
     pub fn connection_count(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Whether requests to `path` are this transport's; a prefix decides, as with the official
+    /// server.
+    pub fn serves(&self, path: &str) -> bool {
+        path.starts_with(&self.prefix)
     }
 
     /// Asks every connection to end, once what is queued for it has been sent.
@@ -108,10 +123,13 @@ impl Transport {
         // Whoever takes longer for a request's head, for the next request or to read a response
         // would miss its heartbeat as well.
         let timeout = self.config.ping_timeout;
-        let stream = HttpStream::new(stream, timeout);
+        let stream = HttpStream::new(Stream::Tcp(stream), timeout);
         let service = service_fn(move |request| {
             let transport = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(transport.respond(request, address).await) }
+            async move {
+                let request = Request::map(request, RequestBody::Incoming);
+                Ok::<_, Infallible>(transport.respond(request, address).await)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

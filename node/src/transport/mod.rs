@@ -1,17 +1,26 @@
 //! Carries packets between clients and connections.
 
+mod answer;
+mod body;
 mod client;
+mod compression;
 mod connection;
 mod connections;
+mod cookie;
 mod cors;
+mod embed;
 mod frames;
+mod hooks;
 mod http_stream;
 mod listener;
 mod pages;
 mod polling;
 mod routes;
+mod stream;
 mod websocket;
 
 pub use client::{Accept, Client, Handshake, Refusal};
+pub use embed::{EitherBody, EngineLayer, EngineService, NotFound};
+pub use hooks::{ConnectionError, Engine, ErrorContext, Exchange, Forbidden, Halt};
 pub use listener::Transport;
 pub use pages::Pages;

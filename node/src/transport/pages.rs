@@ -2,11 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+
+use super::compression::{Encoding, encode};
 
 /// What is served, by path. Read once, at start.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +21,27 @@ struct Page {
     content_type: HeaderValue,
     /// With a version clients may keep the page, and ask whether it is still the same.
     etag: Option<HeaderValue>,
+    /// Made when a client first wants it.
+    gzip: OnceLock<Bytes>,
+    deflate: OnceLock<Bytes>,
 }
+
+impl Page {
+    fn new(body: Bytes, content_type: HeaderValue, etag: Option<HeaderValue>) -> Self {
+        Self { body, content_type, etag, gzip: OnceLock::new(), deflate: OnceLock::new() }
+    }
+
+    fn encoded(&self, encoding: Encoding) -> Bytes {
+        let made = match encoding {
+            Encoding::Gzip => &self.gzip,
+            Encoding::Deflate => &self.deflate,
+        };
+        made.get_or_init(|| encode(encoding, LEVEL, &self.body)).clone()
+    }
+}
+
+/// zlib's own default.
+const LEVEL: u32 = 6;
 
 /// The files of npm's `socket.io` that the official server serves.
 const CLIENT_FILES: [&str; 8] = [
@@ -45,7 +68,7 @@ impl Pages {
         body: impl Into<Bytes>,
     ) -> Self {
         let content_type = HeaderValue::from_static(content_type);
-        self.0.insert(path.to_owned(), Page { body: body.into(), content_type, etag: None });
+        self.0.insert(path.to_owned(), Page::new(body.into(), content_type, None));
         self
     }
 
@@ -65,7 +88,7 @@ impl Pages {
             } else {
                 "application/javascript; charset=utf-8"
             });
-            let page = Page { body, content_type, etag: Some(etag.clone()) };
+            let page = Page::new(body, content_type, Some(etag.clone()));
             self.0.insert(format!("{}/{name}", path.trim_end_matches('/')), page);
         }
         Ok(self)
@@ -81,12 +104,20 @@ impl Pages {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Some(response);
         }
-        let mut response = Response::new(Full::new(page.body.clone()));
+        let encoding = Encoding::choose(headers).filter(|_| page.etag.is_some());
+        let body = encoding.map_or_else(|| page.body.clone(), |encoding| page.encoded(encoding));
+        let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();
+        if let Some(encoding) = encoding {
+            let encoding = HeaderValue::from_static(encoding.as_str());
+            headers.insert(header::CONTENT_ENCODING, encoding);
+        }
         headers.insert(header::CONTENT_TYPE, page.content_type.clone());
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=0"));
         if let Some(etag) = &page.etag {
             headers.insert(header::ETAG, etag.clone());
+            // Or a cache would give it to clients that cannot read it.
+            headers.insert(header::VARY, HeaderValue::from_name(header::ACCEPT_ENCODING));
         }
         Some(response)
     }
@@ -109,6 +140,10 @@ fn bundle_version(bundle: &[u8]) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
+    use http_body_util::BodyExt as _;
+
     use super::*;
 
     fn pages() -> Pages {
@@ -147,6 +182,27 @@ mod tests {
         }
         let response = respond("/socket.io/socket.io.js", Some("\"4.8.3\"")).unwrap();
         assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn bundle_is_compressed_as_the_client_likes_it() {
+        let pages = pages();
+        let plain = pages.respond("/socket.io/socket.io.js", &HeaderMap::new()).unwrap();
+        assert!(!plain.headers().contains_key("content-encoding"));
+        assert_eq!(plain.headers()["vary"], "accept-encoding");
+        let plain = plain.into_body().collect().await.unwrap().to_bytes();
+        // The second time it is there already.
+        for _ in 0..2 {
+            let mut headers = HeaderMap::new();
+            headers.insert("accept-encoding", HeaderValue::from_static("br, gzip"));
+            let response = pages.respond("/socket.io/socket.io.js", &headers).unwrap();
+            assert_eq!(response.headers()["content-encoding"], "gzip");
+            assert_eq!(response.headers()["etag"], "\"4.8.4\"");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let mut text = String::new();
+            flate2::read::GzDecoder::new(&*body).read_to_string(&mut text).unwrap();
+            assert_eq!(text.as_bytes(), plain);
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use crate::engineio::v3::{self, Form, Piece};
 use crate::engineio::{Encoding, EngineConfig, Revision, payload};
 use crate::metrics;
 
+use super::body::RequestBody;
 use super::websocket::WebSocket;
 
 /// What HTTP requests ask of a connection's task.
@@ -210,7 +210,7 @@ pub(crate) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
 pub(crate) async fn post(
     commands: &mpsc::Sender<Command>,
     headers: &HeaderMap,
-    body: Incoming,
+    body: RequestBody,
     revision: Revision,
     config: &EngineConfig,
 ) -> Option<Response<Full<Bytes>>> {
@@ -263,7 +263,7 @@ enum BodyError {
 
 async fn read_body(
     headers: &HeaderMap,
-    mut body: Incoming,
+    mut body: RequestBody,
     max_bytes: usize,
 ) -> Result<Bytes, BodyError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok());
@@ -285,7 +285,7 @@ async fn read_body(
 }
 
 /// Reads on for a while, for a client sees an answer only if its request was not cut off.
-async fn discard(mut body: Incoming, max_bytes: usize) {
+async fn discard(mut body: RequestBody, max_bytes: usize) {
     let mut discarded = 0;
     while let Some(Ok(frame)) = body.frame().await
         && discarded <= max_bytes

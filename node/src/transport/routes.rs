@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, error};
@@ -18,9 +18,13 @@ use crate::engineio::{self, CloseReason, Encoding, RequestError, Sid, TransportK
 use crate::metrics;
 use crate::random;
 
+use super::answer::{Asked, Refused, add_headers};
+use super::body::RequestBody;
 use super::client::{Client, Handshake, Refusal};
 use super::connection::{self, ConnectionTask};
 use super::connections::{Handle, Registration};
+use super::cookie::set_cookie;
+use super::hooks::{Halt, Hooks};
 use super::listener::Transport;
 use super::polling::{self, Command, Polling, empty};
 use super::websocket::{self, WebSocket};
@@ -28,64 +32,96 @@ use super::websocket::{self, WebSocket};
 impl Transport {
     pub(super) async fn respond(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         address: SocketAddr,
     ) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        let is_below_prefix = path.starts_with(&self.prefix);
+        let is_below_prefix = self.serves(path);
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let page = self.pages.respond(path, request.headers()).filter(|_| is_read);
         if !is_below_prefix {
             return page.unwrap_or_else(|| empty(StatusCode::NOT_FOUND));
         }
-        if self.cors.is_on() && request.method() == Method::OPTIONS {
-            return self.cors.preflight(request.headers());
-        }
-        let mut cors_headers = HeaderMap::new();
-        self.cors.allow(request.headers(), &mut cors_headers);
-        let mut response = match page {
-            Some(page) => page,
-            None => self.respond_engine(request, address).await,
+        let hooks = self.engine.hooks();
+        let ask = hooks.allow_origin.as_deref();
+        let cors = self.cors.judge(request.method(), request.headers(), ask);
+        let (mut response, headers) = match (cors.preflight, page) {
+            (Some(status), _) => (empty(status), cors.headers),
+            (None, Some(page)) => (page, cors.headers),
+            (None, None) => self.respond_engine(request, address, cors.headers, &hooks).await,
         };
-        response.headers_mut().extend(cors_headers);
+        add_headers(&mut response, headers);
         response
     }
 
+    /// Leads a request through the hooks; gives the headers that they want the answer to have.
     async fn respond_engine(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         address: SocketAddr,
-    ) -> Response<Full<Bytes>> {
+        headers: HeaderMap,
+        hooks: &Hooks,
+    ) -> (Response<Full<Bytes>>, HeaderMap) {
+        let is_upgrade = websocket::is_upgrade(request.headers());
+        let asked = Asked::new(&request, is_upgrade, hooks);
+        let (request, headers) = match hooks.pass(request, headers).await {
+            Ok(passed) => passed,
+            Err(Halt::Answered(response)) => return (response.map(Full::new), HeaderMap::new()),
+            Err(Halt::Failed) => {
+                let failed = Refused::middleware_failure();
+                return (self.refuse(failed, &asked, hooks), HeaderMap::new());
+            }
+        };
+        let response = match Arc::clone(&self).serve_engine(request, address, hooks).await {
+            Ok(response) => self.complete(response, &asked, hooks).await,
+            Err(refused) => self.refuse(refused, &asked, hooks),
+        };
+        (response, headers)
+    }
+
+    async fn serve_engine(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        address: SocketAddr,
+        hooks: &Hooks,
+    ) -> Result<Response<Full<Bytes>>, Refused> {
         let is_upgrade = websocket::is_upgrade(request.headers());
         let query = request.uri().query().unwrap_or_default();
         let is_get = request.method() == Method::GET;
-        let response = match engineio::Request::parse(query, is_get, is_upgrade, &self.config) {
-            Ok(engineio::Request::Open { transport, encoding }) => match self.accept.ready() {
+        let parsed = engineio::Request::parse(query, is_get, is_upgrade, &self.config);
+        // The official server looks at the revision last.
+        let is_handshake = matches!(
+            parsed,
+            Ok(engineio::Request::Open { .. }) | Err(RequestError::UnsupportedProtocolVersion)
+        );
+        if is_handshake && let Some(allowed) = hooks.allow(&request) {
+            allowed.await?;
+        }
+        match parsed? {
+            engineio::Request::Open { transport, encoding } => match self.accept.ready() {
                 Ok(()) if transport == TransportKind::Polling => {
-                    self.open_polling(&request, encoding, address)
+                    Ok(self.open_polling(request, encoding, address))
                 }
-                Ok(()) => self.open_websocket(request, encoding, address),
+                Ok(()) => Ok(self.open_websocket(request, encoding, address)?),
                 Err(refusal) => Ok(refuse_for_now(refusal)),
             },
-            Ok(engineio::Request::Continue { sid, transport, encoding }) => {
-                self.proceed(request, is_upgrade, sid, transport, encoding).await
+            engineio::Request::Continue { sid, transport, encoding } => {
+                Ok(self.proceed(request, is_upgrade, sid, transport, encoding).await?)
             }
-            Err(error) => Err(error),
-        };
-        response.unwrap_or_else(|error| refuse(error, is_upgrade))
+        }
     }
 
     /// Opens a connection that polls; the open packet is the answer.
     fn open_polling(
         &self,
-        request: &Request<Incoming>,
+        mut request: Request<RequestBody>,
         encoding: Encoding,
         address: SocketAddr,
-    ) -> Result<Response<Full<Bytes>>, RequestError> {
+    ) -> Response<Full<Bytes>> {
         let sid = self.new_sid();
-        let handshake = Arc::new(handshake(sid, request, address));
+        let handshake = Arc::new(handshake(sid, &mut request, address));
         let Some((client, outbox)) = self.accept(handshake, encoding) else {
-            return Ok(empty(StatusCode::INTERNAL_SERVER_ERROR));
+            return empty(StatusCode::INTERNAL_SERVER_ERROR);
         };
         let (commands, receiver) = mpsc::channel(polling::COMMANDS);
         let registration = self.register(sid, &outbox, Some(commands));
@@ -93,19 +129,23 @@ impl Transport {
         self.run(transport, client, outbox, registration, Bytes::new());
         let open = open_packet(sid, TransportKind::Polling, &self.config);
         metrics::PACKETS_SENT.add(1);
-        Ok(polling::packets_response(polling::open_body(open, encoding)))
+        let mut response = polling::packets_response(polling::open_body(open, encoding));
+        if let Some(cookie) = &self.config.cookie {
+            response.headers_mut().insert(header::SET_COOKIE, set_cookie(cookie, sid));
+        }
+        response
     }
 
     /// Opens a connection by WebSocket.
     fn open_websocket(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         encoding: Encoding,
         address: SocketAddr,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
         let response = websocket::accept(&request).ok_or(RequestError::BadRequest)?;
         let sid = self.new_sid();
-        let handshake = Arc::new(handshake(sid, &request, address));
+        let handshake = Arc::new(handshake(sid, &mut request, address));
         let transport = Arc::clone(self);
         self.tasks.spawn(async move {
             let upgraded = transport.upgraded(request, encoding).await;
@@ -135,7 +175,7 @@ impl Transport {
     /// A request of a connection that exists.
     async fn proceed(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         is_upgrade: bool,
         sid: Sid,
         transport: TransportKind,
@@ -173,7 +213,7 @@ impl Transport {
     /// that closes at once, as with the official server.
     fn upgrade(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         encoding: Encoding,
         commands: Option<mpsc::Sender<Command>>,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
@@ -198,7 +238,7 @@ impl Transport {
     /// The stream, once its handshake is written.
     async fn upgraded(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         encoding: Encoding,
     ) -> Option<(WebSocket, Bytes)> {
         match hyper::upgrade::on(request).await {
@@ -268,7 +308,13 @@ impl Transport {
     }
 }
 
-fn handshake<B>(sid: Sid, request: &Request<B>, address: SocketAddr) -> Handshake {
+fn handshake<B>(sid: Sid, request: &mut Request<B>, address: SocketAddr) -> Handshake {
+    // The stream's part stays with the request, for the handshake outlives it.
+    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let extensions = std::mem::take(request.extensions_mut());
+    if let Some(on_upgrade) = on_upgrade {
+        request.extensions_mut().insert(on_upgrade);
+    }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let headers = request.headers().iter().map(|(name, value)| {
         (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into())
@@ -279,29 +325,8 @@ fn handshake<B>(sid: Sid, request: &Request<B>, address: SocketAddr) -> Handshak
         issued_ms: since_epoch.as_millis() as u64,
         url: request.uri().to_string().into(),
         headers: headers.collect(),
+        extensions,
     }
-}
-
-/// The official server's answers: JSON to a request, plain text to a WebSocket.
-fn refuse(error: RequestError, is_upgrade: bool) -> Response<Full<Bytes>> {
-    metrics::PROTOCOL_ERRORS.request.add(1);
-    let status = match error {
-        RequestError::Forbidden if !is_upgrade => StatusCode::FORBIDDEN,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    let (body, content_type) = if is_upgrade {
-        (error.to_string(), "text/html")
-    } else {
-        (error.to_json(), "application/json")
-    };
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if is_upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// A load balancer tries another node.

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -25,10 +26,11 @@ use crate::engineio::{Encoding, Packet};
 
 use super::frames::{FrameReader, FrameWriter, Scratch, close_content};
 use super::http_stream::HttpStream;
+use super::stream::Stream;
 
 /// An open WebSocket. While nothing happens it holds no buffer.
 pub(crate) struct WebSocket {
-    stream: TcpStream,
+    stream: Stream,
     pub(crate) reader: FrameReader,
     pub(crate) writer: FrameWriter,
     /// The stream takes no more bytes for now.
@@ -39,7 +41,7 @@ pub(crate) struct WebSocket {
 const LINGER: Duration = Duration::from_secs(2);
 
 impl WebSocket {
-    pub(crate) fn new(stream: TcpStream, encoding: Encoding, max_message_bytes: usize) -> Self {
+    pub(crate) fn new(stream: Stream, encoding: Encoding, max_message_bytes: usize) -> Self {
         let reader = FrameReader::new(max_message_bytes);
         Self { stream, reader, writer: FrameWriter::new(encoding), is_stalled: false }
     }
@@ -64,20 +66,15 @@ impl WebSocket {
     }
 
     /// Ready once a stalled stream takes bytes again.
-    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_write_ready(context)
+    pub(crate) fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_writable(context)
     }
 
     /// Writes all that is pending, as far as the stream takes it.
     pub(crate) fn write(&mut self, now: Instant) -> io::Result<()> {
-        let stream = &self.stream;
-        let result = self.writer.write(
-            |slices| match slices {
-                [slice] => stream.try_write(slice),
-                slices => stream.try_write_vectored(slices),
-            },
-            now,
-        );
+        let stream = &mut self.stream;
+        let result = self.writer.write(|slices| stream.try_write(slices), now);
+        let result = result.and_then(|()| self.stream.try_flush());
         self.is_stalled = matches!(&result, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
         if self.is_stalled { Ok(()) } else { result }
     }
@@ -97,8 +94,7 @@ impl WebSocket {
 
     /// Drops the stream, and with it what the client has not read.
     pub(crate) fn abort(self) {
-        // Otherwise the system would go on trying to send it.
-        let _ = self.stream.set_zero_linger();
+        self.stream.abort();
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -107,7 +103,7 @@ impl WebSocket {
             if !self.is_stalled {
                 return Ok(());
             }
-            poll_fn(|context| self.stream.poll_write_ready(context)).await?;
+            poll_fn(|context| self.stream.poll_writable(context)).await?;
         }
     }
 
@@ -170,11 +166,25 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// The bare stream under an upgraded request, and what was read of it already.
-pub(crate) fn into_stream(upgraded: Upgraded) -> (TcpStream, Bytes) {
-    let parts = upgraded.downcast::<TokioIo<HttpStream>>();
-    let parts = parts.map_err(drop).expect("the listener serves streams of this type only");
-    (parts.io.into_inner().into_inner(), parts.read_buf)
+/// The stream under an upgraded request, and what was read of it already.
+///
+/// It is bare wherever it is TCP: under this node's own listener, under hyper, and under
+/// hyper-util's server, which axum has. Any other, such as TLS, stays in hyper's box.
+pub(crate) fn into_stream(upgraded: Upgraded) -> (Stream, Bytes) {
+    let upgraded = match upgraded.downcast::<TokioIo<HttpStream>>() {
+        Ok(parts) => return (parts.io.into_inner().into_inner(), parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
+    let (stream, read_ahead) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io.into_inner(), parts.read_buf),
+        Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => (parts.io.into_inner(), parts.read_buf),
+            Err(upgraded) => return (Stream::other(TokioIo::new(upgraded)), Bytes::new()),
+        },
+    };
+    // Whoever accepted it need not have thought of it. An error shows at the first read.
+    let _ = stream.set_nodelay(true);
+    (Stream::Tcp(stream), read_ahead)
 }
 
 /// Packets that the transport itself sends.

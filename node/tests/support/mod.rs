@@ -11,7 +11,7 @@ use flotilla::adapter::{Encoded, Outbox, OutboxLimits};
 use flotilla::engineio::{CloseReason, EngineConfig, Message, Packet};
 use flotilla::socketio::Payload;
 use flotilla::socketio::codec::Kind;
-use flotilla::transport::{Accept, Client, Handshake, Pages, Refusal, Transport};
+use flotilla::transport::{Accept, Client, Engine, Handshake, Pages, Refusal, Transport};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -46,6 +46,7 @@ pub(crate) struct Echo {
     pub(crate) refusal: Mutex<Option<Refusal>>,
     closed_signal: tokio::sync::Notify,
     pub(crate) wakes: AtomicUsize,
+    pub(crate) engine: Arc<Engine>,
 }
 
 impl Echo {
@@ -84,6 +85,10 @@ struct EchoAccept(Arc<Echo>);
 impl Accept for EchoAccept {
     fn ready(&self) -> Result<(), Refusal> {
         self.0.refusal.lock().unwrap().map_or(Ok(()), Err)
+    }
+
+    fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.0.engine)
     }
 
     fn accept(&self, handshake: Arc<Handshake>, outbox: Arc<Outbox>) -> Box<dyn Client> {

@@ -1,0 +1,147 @@
+//! The transport inside someone else's HTTP server: a tower layer, and a service of its own.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::TryFutureExt as _;
+use futures_util::future::{self, BoxFuture, MapOk, Ready};
+use http::{Extensions, Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hyper::body::Body;
+use tower::{Layer, Service};
+
+use super::body::{BoxError, RequestBody};
+use super::listener::Transport;
+use super::polling::empty;
+
+/// Answers the requests to Engine.IO's path, WebSockets included, and passes all others on.
+///
+/// For axum's `Router::layer`, and whatever else takes a [`tower::Layer`]. The server below must
+/// allow upgrades, as axum's does.
+#[derive(Clone)]
+pub struct EngineLayer {
+    transport: Arc<Transport>,
+    address: Arc<FindAddress>,
+}
+
+type FindAddress = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
+
+impl EngineLayer {
+    pub fn new(transport: Arc<Transport>) -> Self {
+        let address = Arc::new(|extensions: &Extensions| extensions.get().copied());
+        Self { transport, address }
+    }
+
+    /// Tells how to find a client's address among the extensions of its request; with axum it is
+    /// in `ConnectInfo<SocketAddr>`. Otherwise it is a `SocketAddr` there, or unspecified.
+    pub fn with_address(
+        mut self,
+        find: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.address = Arc::new(find);
+        self
+    }
+
+    /// A service that stands alone: what is not Engine.IO's is not found.
+    pub fn into_service(self) -> EngineService<NotFound> {
+        self.layer(NotFound)
+    }
+
+    fn respond<B>(&self, request: Request<B>) -> BoxFuture<'static, Response<Full<Bytes>>>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let address = (self.address)(request.extensions());
+        let address = address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let transport = Arc::clone(&self.transport);
+        Box::pin(transport.respond(request.map(RequestBody::boxed), address))
+    }
+}
+
+impl fmt::Debug for EngineLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for EngineLayer {
+    type Service = EngineService<S>;
+
+    fn layer(&self, inner: S) -> EngineService<S> {
+        EngineService { engine: self.clone(), inner }
+    }
+}
+
+/// Engine.IO in front of another service; see [`EngineLayer`].
+#[derive(Clone, Debug)]
+pub struct EngineService<S> {
+    engine: EngineLayer,
+    inner: S,
+}
+
+/// A body of Engine.IO's, or of the service behind it.
+pub type EitherBody<R> = Either<Full<Bytes>, R>;
+
+type Ours<R, E> = BoxFuture<'static, Result<Response<EitherBody<R>>, E>>;
+type Theirs<F, R> = MapOk<F, fn(Response<R>) -> Response<EitherBody<R>>>;
+
+impl<S, B, R> Service<Request<B>> for EngineService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    R: Send + 'static,
+{
+    type Response = Response<EitherBody<R>>;
+    type Error = S::Error;
+    type Future = future::Either<Ours<R, S::Error>, Theirs<S::Future, R>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if !self.engine.transport.serves(request.uri().path()) {
+            let theirs: fn(Response<R>) -> _ = |response| response.map(Either::Right);
+            return future::Either::Right(self.inner.call(request).map_ok(theirs));
+        }
+        let answered = self.engine.respond(request);
+        future::Either::Left(Box::pin(async { Ok(answered.await.map(Either::Left)) }))
+    }
+}
+
+/// For hyper alone, without tower.
+impl<B> hyper::service::Service<Request<B>> for EngineService<NotFound>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<EitherBody<Full<Bytes>>>;
+    type Error = Infallible;
+    type Future = <Self as Service<Request<B>>>::Future;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        Service::call(&mut self.clone(), request)
+    }
+}
+
+/// The service behind one that stands alone.
+#[derive(Clone, Copy, Debug)]
+pub struct NotFound;
+
+impl<B> Service<Request<B>> for NotFound {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: Request<B>) -> Self::Future {
+        future::ready(Ok(empty(StatusCode::NOT_FOUND)))
+    }
+}
