@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::adapter::Cluster;
 use crate::net::{self, Incoming};
-use crate::peers::{Member, Peers, PeersConfig};
+use crate::peers::{Member, Peers, PeersConfig, Tunnels};
 use crate::raft::state::NodeStatus;
 use crate::raft::{Options, Peer, Raft, StartError, Status};
 
@@ -18,6 +18,7 @@ pub struct Backbone {
     pub raft: Arc<Raft>,
     pub peers: Peers,
     pub cluster: Arc<Cluster>,
+    pub tunnels: Tunnels,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -34,7 +35,9 @@ impl Backbone {
         let raft = Arc::new(Raft::start(options).await?);
         let (peers, inbound) =
             Peers::new(PeersConfig::default(), raft.node_id(), dialer, tasks.clone(), stop.clone());
-        let routes = raft.routes().add_service(peers.service());
+        let tunnels = Tunnels::new(peers.clone());
+        let routes =
+            raft.routes().add_service(peers.service()).add_service(tunnels.service());
         let served = net::serve(incoming, routes, stop.clone().cancelled_owned());
         let serving = async move {
             if let Err(error) = served.await {
@@ -43,7 +46,7 @@ impl Backbone {
         };
         tasks.spawn_on(serving, raft.handle());
         let cluster = Cluster::new(raft.clone(), peers.clone(), tasks.clone(), stop.clone());
-        let backbone = Self { raft, peers, cluster, tasks, stop };
+        let backbone = Self { raft, peers, cluster, tunnels, tasks, stop };
         backbone.spawn(backbone.cluster.clone().run_inbound(inbound));
         backbone.spawn(backbone.clone().watch_peers());
         Ok(backbone)

@@ -69,6 +69,18 @@ pub static DELIVERY_DELAY: Delays = Delays::new();
 /// What clients did wrong.
 pub static PROTOCOL_ERRORS: ProtocolErrors = ProtocolErrors::new();
 
+/// Requests that other nodes' connections have answered, by kind.
+pub static RELAYED_REQUESTS: RelayedRequests = RelayedRequests::new();
+
+/// Requests that came to nothing because their connection's owner could not be asked.
+pub static RELAY_FAILURES: RelayFailures = RelayFailures::new();
+
+/// Bytes that this node has passed on from clients to the owners of their connections.
+pub static RELAYED_TO_OWNER_BYTES: Counter = Counter::new();
+
+/// Bytes that this node has passed on to clients from the owners of their connections.
+pub static RELAYED_TO_CLIENT_BYTES: Counter = Counter::new();
+
 /// A histogram of durations for the hot path.
 pub struct Delays {
     buckets: [Counter; Self::BOUNDS_SECONDS.len() + 1],
@@ -177,6 +189,36 @@ impl ProtocolErrors {
 impl Default for ProtocolErrors {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Counts of relayed requests, by kind.
+pub struct RelayedRequests {
+    pub poll: Counter,
+    pub post: Counter,
+    /// A WebSocket; it counts once, when it opens.
+    pub upgrade: Counter,
+}
+
+impl RelayedRequests {
+    const fn new() -> Self {
+        Self { poll: Counter::new(), post: Counter::new(), upgrade: Counter::new() }
+    }
+}
+
+/// Counts of requests that could not be relayed, by reason.
+pub struct RelayFailures {
+    /// The sid names no node that lives.
+    pub unknown_owner: Counter,
+    /// The owner did not answer in time, or refused.
+    pub unreachable: Counter,
+    /// The owner went away before it had answered.
+    pub lost: Counter,
+}
+
+impl RelayFailures {
+    const fn new() -> Self {
+        Self { unknown_owner: Counter::new(), unreachable: Counter::new(), lost: Counter::new() }
     }
 }
 
@@ -304,6 +346,7 @@ pub fn counters() -> Vec<Sample<u64>> {
         ),
     ];
     samples.extend(drops());
+    samples.extend(relays());
     samples.extend(protocol_errors());
     samples
 }
@@ -323,6 +366,49 @@ fn drops() -> impl Iterator<Item = Sample<u64>> {
         label: Some(("reason", reason.to_owned())),
         value: counter.total(),
     })
+}
+
+fn relays() -> impl Iterator<Item = Sample<u64>> {
+    let labelled = |name, unit, help, label, rows: &[(&str, &Counter)]| {
+        let sample = |(value, counter): &(&str, &Counter)| Sample {
+            name,
+            unit,
+            help,
+            label: Some((label, (*value).to_owned())),
+            value: counter.total(),
+        };
+        rows.iter().map(sample).collect::<Vec<_>>()
+    };
+    let requests = labelled(
+        "flotilla_relayed_requests_total",
+        Unit::Count,
+        "Requests that were relayed to another node, and answered by it.",
+        "kind",
+        &[
+            ("poll", &RELAYED_REQUESTS.poll),
+            ("post", &RELAYED_REQUESTS.post),
+            ("upgrade", &RELAYED_REQUESTS.upgrade),
+        ],
+    );
+    let failures = labelled(
+        "flotilla_relay_failures_total",
+        Unit::Count,
+        "Requests for another node's connection that it did not answer.",
+        "reason",
+        &[
+            ("unknown_owner", &RELAY_FAILURES.unknown_owner),
+            ("unreachable", &RELAY_FAILURES.unreachable),
+            ("lost", &RELAY_FAILURES.lost),
+        ],
+    );
+    let bytes = labelled(
+        "flotilla_relayed_bytes_total",
+        Unit::Bytes,
+        "Bytes between clients and other nodes that this node has passed on.",
+        "direction",
+        &[("to_owner", &RELAYED_TO_OWNER_BYTES), ("to_client", &RELAYED_TO_CLIENT_BYTES)],
+    );
+    [requests, failures, bytes].into_iter().flatten()
 }
 
 fn protocol_errors() -> impl Iterator<Item = Sample<u64>> {
@@ -367,10 +453,12 @@ pub struct Gauges {
     pub raft_applied_index: u64,
     pub peers_up: u64,
     pub peer_queue_bytes: u64,
+    pub relays_to_owners: u64,
+    pub relays_from_nodes: u64,
 }
 
 impl Gauges {
-    pub fn samples(&self) -> [Sample<u64>; 10] {
+    pub fn samples(&self) -> [Sample<u64>; 12] {
         let gauge = |name, unit, help, value| Sample { name, unit, help, label: None, value };
         let count = |name, help, value| gauge(name, Unit::Count, help, value);
         [
@@ -400,6 +488,16 @@ impl Gauges {
                 Unit::Bytes,
                 "What waits to be written to peers.",
                 self.peer_queue_bytes,
+            ),
+            count(
+                "flotilla_relays_to_owners",
+                "Client streams that this node passes on to their connections' owners.",
+                self.relays_to_owners,
+            ),
+            count(
+                "flotilla_relays_from_nodes",
+                "Client streams of this node's connections that other nodes pass on.",
+                self.relays_from_nodes,
             ),
         ]
     }

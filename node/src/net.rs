@@ -123,13 +123,28 @@ impl Dialer {
     ///
     /// A peer that stops answering is noticed by HTTP/2 pings within about a second.
     pub fn channel(&self, address: &str) -> Result<Channel, InvalidAddress> {
+        self.channel_with(address, WINDOW, WINDOW)
+    }
+
+    /// A channel for many streams, some of which nobody reads for a while: each keeps little, and
+    /// all of them together cannot use up what the connection may have on its way.
+    pub fn channel_of_many(&self, address: &str) -> Result<Channel, InvalidAddress> {
+        self.channel_with(address, WINDOW_OF_ONE, WINDOW_OF_MANY)
+    }
+
+    fn channel_with(
+        &self,
+        address: &str,
+        stream_window: u32,
+        connection_window: u32,
+    ) -> Result<Channel, InvalidAddress> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|_| InvalidAddress { address: address.to_owned() })?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW);
+            .initial_stream_window_size(stream_window)
+            .initial_connection_window_size(connection_window);
         let dial = self.0.clone();
         let connector = tower::service_fn(move |uri| {
             let stream = dial(uri);
@@ -145,6 +160,14 @@ const PING_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// HTTP/2's default of 64 KiB would have a stream wait for an acknowledgement twice a large entry.
 const WINDOW: u32 = 4 << 20;
+
+/// What one of many streams may have on its way; 16,000 of them may stand still.
+const WINDOW_OF_ONE: u32 = 64 << 10;
+const WINDOW_OF_MANY: u32 = 1 << 30;
+
+/// Streams that were opened and given up before this node saw them, at a time: clients that go
+/// away end theirs together. HTTP/2's guard against floods cuts the connection beyond.
+const MAX_GIVEN_UP: usize = 10_000;
 
 /// A node's address is not `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,6 +221,7 @@ pub async fn serve(
         .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(MAX_GIVEN_UP))
         .add_routes(routes)
         .serve_with_incoming(incoming);
     tokio::select! {

@@ -20,8 +20,7 @@ use crate::config::{App, Config};
 use crate::engineio::CloseReason;
 use crate::metrics::Gauges;
 use crate::net::{self, Dialer};
-use crate::peers::Peers;
-use crate::raft::{Options, Raft, StartError as RaftError, Status, Threads};
+use crate::raft::{Options, StartError as RaftError, Status, Threads};
 use crate::server::{Io, Settings};
 use crate::telemetry::Exporter;
 use crate::transport::{EngineLayer, Pages, Transport};
@@ -166,6 +165,7 @@ impl Node {
             drain_requested,
             config,
         };
+        node.transport.relay_through(node.backbone.tunnels.clone());
         let closing = node.transport.clone();
         node.backbone.on_new_standing(move || closing.close_all(CloseReason::ServerShutdown));
         if let Some((listener, _)) = clients {
@@ -221,7 +221,7 @@ impl Node {
             self.backbone.raft.announce_drain().await;
             self.front.cancel();
             self.transport.close_all(CloseReason::ServerShutdown);
-            while self.transport.connection_count() > 0 {
+            while self.transport.connection_count() > 0 || self.transport.relayed_count() > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
             self.backbone.raft.drain().await;
@@ -236,9 +236,8 @@ impl Node {
     }
 
     fn admin(&self) -> Arc<Admin> {
-        let (raft, peers, transport) =
-            (self.backbone.raft.clone(), self.backbone.peers.clone(), self.transport.clone());
-        let exporter = Exporter::new(move || gauges(&raft, &peers, &transport));
+        let (backbone, transport) = (self.backbone.clone(), self.transport.clone());
+        let exporter = Exporter::new(move || gauges(&backbone, &transport));
         let raft = self.backbone.raft.clone();
         Arc::new(Admin::new(
             exporter,
@@ -298,7 +297,8 @@ fn raft_options(config: &Config, bound: SocketAddr) -> Options {
     }
 }
 
-fn gauges(raft: &Raft, peers: &Peers, transport: &Transport) -> Gauges {
+fn gauges(backbone: &Backbone, transport: &Transport) -> Gauges {
+    let Backbone { raft, peers, tunnels, .. } = backbone;
     let (view, numbers) = (raft.view(), raft.numbers());
     Gauges {
         connections: transport.connection_count() as u64,
@@ -311,6 +311,8 @@ fn gauges(raft: &Raft, peers: &Peers, transport: &Transport) -> Gauges {
         raft_applied_index: numbers.applied_index,
         peers_up: peers.up() as u64,
         peer_queue_bytes: peers.queue_bytes() as u64,
+        relays_to_owners: tunnels.opened() as u64,
+        relays_from_nodes: tunnels.accepted() as u64,
     }
 }
 

@@ -59,6 +59,11 @@ impl RequestError {
 }
 
 impl Request {
+    /// The connection that a request belongs to, whatever else it says.
+    pub fn sid(query: &str) -> Option<Sid> {
+        Query::parse(query).sid.as_deref().and_then(Sid::parse)
+    }
+
     /// Checks in the official server's order, on which the code depends when several are wrong.
     ///
     /// `is_get` and `is_upgrade` tell of the HTTP request that carries `query`.

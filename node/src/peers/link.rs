@@ -159,7 +159,7 @@ fn frame(messages: Vec<Message>) -> proto::Frame {
 }
 
 impl Me {
-    fn hello(&self, to: &Member) -> proto::Hello {
+    pub(super) fn hello(&self, to: &Member) -> proto::Hello {
         proto::Hello {
             version: VERSION,
             cluster: self.cluster(),

@@ -4,6 +4,8 @@ mod link;
 mod message;
 mod queue;
 mod service;
+mod tunnel;
+mod tunnels;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,8 @@ use tracing::{Instrument, info_span};
 use self::link::Link;
 pub use self::message::{Broadcast, Inbound, Message};
 pub use self::service::Service;
+pub use self::tunnel::{Leaver, Tunnel};
+pub use self::tunnels::{Accepted, OpenError, RelayService, Tunnels};
 use crate::metrics;
 use crate::net::Dialer;
 use crate::raft::state::{Incarnation, NodeId};

@@ -42,10 +42,13 @@ impl Service {
     ) -> Self {
         Self { me, inbound, sources: Arc::default(), tasks, shutdown }
     }
+}
 
-    fn check(&self, hello: &proto::Hello) -> Result<(), Status> {
+impl Me {
+    /// Refuses whoever means another cluster, node or version, or an incarnation that is over.
+    pub(super) fn check(&self, hello: &proto::Hello) -> Result<(), Status> {
         let refuse = |reason: String| Err(Status::failed_precondition(reason));
-        let (cluster, incarnation) = (self.me.cluster(), self.me.incarnation());
+        let (cluster, incarnation) = (self.cluster(), self.incarnation());
         if hello.version != VERSION {
             return refuse(format!("version {} is not {VERSION}", hello.version));
         }
@@ -55,8 +58,8 @@ impl Service {
         if hello.cluster != cluster {
             return refuse(format!("cluster {:x} is not {cluster:x}", hello.cluster));
         }
-        if hello.to != self.me.node {
-            return refuse(format!("node {:x} is not {:x}", hello.to, self.me.node));
+        if hello.to != self.node {
+            return refuse(format!("node {:x} is not {:x}", hello.to, self.node));
         }
         // The caller may have heard of this node's registration before the node itself.
         if hello.to_incarnation < incarnation {
@@ -81,7 +84,7 @@ impl PeersRpc for Service {
         let hello = first
             .and_then(|frame| frame.hello)
             .ok_or_else(|| Status::invalid_argument("a stream opens with a hello"))?;
-        self.check(&hello)?;
+        self.me.check(&hello)?;
         let source = self.sources.open(hello.from, hello.from_incarnation, &self.shutdown)?;
 
         // Capacity 1: all it ever carries is how the stream ended. Its end is the link's end.

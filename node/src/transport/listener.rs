@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +17,7 @@ use tracing::{debug, warn};
 
 use crate::adapter::OutboxLimits;
 use crate::engineio::{CloseReason, EngineConfig};
+use crate::peers::Tunnels;
 
 use super::body::RequestBody;
 use super::client::Accept;
@@ -24,6 +26,7 @@ use super::cors::Cors;
 use super::hooks::Engine;
 use super::http_stream::HttpStream;
 use super::pages::Pages;
+use super::relay::FromNode;
 use super::stream::Stream;
 
 /// The transport of a node: all its clients, and the port they come to.
@@ -38,6 +41,8 @@ pub struct Transport {
     pub(super) cors: Cors,
     pub(super) engine: Arc<Engine>,
     pub(super) connections: Arc<Connections>,
+    /// Set in a node that is one of several.
+    pub(super) tunnels: OnceLock<Tunnels>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
 }
@@ -71,6 +76,7 @@ impl Transport {
             accept,
             pages,
             connections,
+            tunnels: OnceLock::new(),
             tasks,
             shutdown,
         })
@@ -119,12 +125,25 @@ impl Transport {
             debug!(%error, "stream was gone at once");
             return;
         }
+        self.serve_http(Stream::Tcp(stream), address, false).await;
+    }
+
+    /// Serves the requests of one stream, which another node may have relayed.
+    pub(super) async fn serve_http(
+        self: Arc<Self>,
+        stream: Stream,
+        address: SocketAddr,
+        is_relayed: bool,
+    ) {
         let shutdown = self.shutdown.clone();
         // Whoever takes longer for a request's head, for the next request or to read a response
         // would miss its heartbeat as well.
         let timeout = self.config.ping_timeout;
-        let stream = HttpStream::new(Stream::Tcp(stream), timeout);
-        let service = service_fn(move |request| {
+        let stream = HttpStream::new(stream, timeout);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if is_relayed {
+                request.extensions_mut().insert(FromNode);
+            }
             let transport = Arc::clone(&self);
             async move {
                 let request = Request::map(request, RequestBody::Incoming);

@@ -15,6 +15,7 @@ mod http_stream;
 mod listener;
 mod pages;
 mod polling;
+mod relay;
 mod routes;
 mod stream;
 mod websocket;

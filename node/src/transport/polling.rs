@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Post(Post),
     /// A WebSocket came, with what its client has sent already.
     WebSocket(Box<WebSocket>, Bytes),
+    /// The node that the open poll came through stops: the poll ends, and the connection goes on.
+    Release,
 }
 
 pub(crate) struct Post {

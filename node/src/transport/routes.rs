@@ -27,6 +27,7 @@ use super::cookie::set_cookie;
 use super::hooks::{Halt, Hooks};
 use super::listener::Transport;
 use super::polling::{self, Command, Polling, empty};
+use super::relay::Relayed;
 use super::websocket::{self, WebSocket};
 
 impl Transport {
@@ -64,12 +65,19 @@ impl Transport {
     ) -> (Response<Full<Bytes>>, HeaderMap) {
         let is_upgrade = websocket::is_upgrade(request.headers());
         let asked = Asked::new(&request, is_upgrade, hooks);
-        let (request, headers) = match hooks.pass(request, headers).await {
+        let request = match self.relay(request, address).await {
+            // With the owner's headers, after the owner's hooks.
+            Relayed::Answered(response) => return (response, HeaderMap::new()),
+            Relayed::Own(request) => request,
+            Relayed::Lost => {
+                return (self.refuse(RequestError::UnknownSid.into(), &asked, hooks), headers);
+            }
+        };
+        let (request, headers) = match hooks.pass(request, headers.clone()).await {
             Ok(passed) => passed,
-            Err(Halt::Answered(response)) => return (response.map(Full::new), HeaderMap::new()),
+            Err(Halt::Answered(response)) => return (response.map(Full::new), headers),
             Err(Halt::Failed) => {
-                let failed = Refused::middleware_failure();
-                return (self.refuse(failed, &asked, hooks), HeaderMap::new());
+                return (self.refuse(Refused::middleware_failure(), &asked, hooks), headers);
             }
         };
         let response = match Arc::clone(&self).serve_engine(request, address, hooks).await {

@@ -38,7 +38,7 @@ pub(crate) struct WebSocket {
 }
 
 /// How long a client may take to read the rest and close its side.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 impl WebSocket {
     pub(crate) fn new(stream: Stream, encoding: Encoding, max_message_bytes: usize) -> Self {
@@ -190,4 +190,62 @@ pub(crate) fn into_stream(upgraded: Upgraded) -> (Stream, Bytes) {
 /// Packets that the transport itself sends.
 pub(crate) fn encoded(packet: &Packet) -> Arc<Encoded> {
     Encoded::engine_text(&packet.to_text())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio_tungstenite::client_async;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    /// The streams below a hyper server and below one of hyper-util, which axum has.
+    async fn upgraded(is_auto: bool) -> Stream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (streams, mut upgraded) = mpsc::channel(1);
+        let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+            let streams = streams.clone();
+            async move {
+                let response = accept(&request).unwrap();
+                let on_upgrade = hyper::upgrade::on(&mut request);
+                TaskTracker::new().spawn(async move {
+                    let (stream, _) = into_stream(on_upgrade.await.unwrap());
+                    streams.send(stream).await.unwrap_or_default();
+                });
+                Ok::<_, Infallible>(response)
+            }
+        });
+        TaskTracker::new().spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = TokioIo::new(stream);
+            if is_auto {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                builder.serve_connection_with_upgrades(stream, service).await.unwrap();
+            } else {
+                let serving = http1::Builder::new().serve_connection(stream, service);
+                serving.with_upgrades().await.unwrap();
+            }
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        client_async(format!("ws://{address}/"), stream).await.unwrap();
+        upgraded.recv().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn stream_below_other_servers_is_bare() {
+        for is_auto in [false, true] {
+            let Stream::Tcp(stream) = upgraded(is_auto).await else {
+                panic!("the stream is still boxed: {is_auto}");
+            };
+            assert!(stream.nodelay().unwrap());
+        }
+    }
 }

@@ -76,7 +76,7 @@ async fn next_poll(polling: &mut Polling) {
                 polling.open_post(post);
                 polling.answer_post(PostAnswer::Taken);
             }
-            Happening::Command(Command::WebSocket(..))
+            Happening::Command(Command::WebSocket(..) | Command::Release)
             | Happening::PostBody(_)
             | Happening::PollAborted => {}
         }

@@ -24,6 +24,7 @@ impl ConnectionTask {
             Happening::Command(Command::WebSocket(websocket, read_ahead)) => {
                 self.handle_probe(websocket, &read_ahead);
             }
+            Happening::Command(Command::Release) => self.handle_release(),
             Happening::PostBody(body) => self.handle_post_body(body),
             Happening::PollAborted => self.core.close(CloseReason::TransportError),
         }
@@ -44,6 +45,12 @@ impl ConnectionTask {
         }
         self.polling().open_poll(answer);
         self.answer_poll();
+    }
+
+    fn handle_release(&mut self) {
+        if self.polling().has_poll() {
+            self.end_poll();
+        }
     }
 
     fn handle_post(&mut self, post: Post) {
