@@ -36,8 +36,7 @@ impl Backbone {
         let (peers, inbound) =
             Peers::new(PeersConfig::default(), raft.node_id(), dialer, tasks.clone(), stop.clone());
         let tunnels = Tunnels::new(peers.clone());
-        let routes =
-            raft.routes().add_service(peers.service()).add_service(tunnels.service());
+        let routes = raft.routes().add_service(peers.service()).add_service(tunnels.service());
         let served = net::serve(incoming, routes, stop.clone().cancelled_owned());
         let serving = async move {
             if let Err(error) = served.await {

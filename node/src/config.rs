@@ -65,10 +65,14 @@ impl Default for Config {
 
 /// A built-in application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum App {
     /// Rooms, direct messages and sessions, for trying and measuring a cluster.
     Relay,
+    /// The test server of Socket.IO's conformance suite.
+    Conformance,
+    /// The test server of Engine.IO's conformance suite, in place of Socket.IO.
+    EngineEcho,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -127,6 +131,8 @@ pub struct SocketioConfig {
     /// A connection that joins no namespace for so long is closed.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
+    /// Whether a dynamic namespace ends with its last socket on the node.
+    pub cleanup_empty_child_namespaces: bool,
     /// Whether the client's script is served at `/socket.io/socket.io.js`.
     pub serve_client: bool,
     /// The `dist` folder of the npm package socket.io-client; without it no script is served.
@@ -135,7 +141,12 @@ pub struct SocketioConfig {
 
 impl Default for SocketioConfig {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(45), serve_client: true, client_dir: None }
+        Self {
+            connect_timeout: Duration::from_secs(45),
+            cleanup_empty_child_namespaces: false,
+            serve_client: true,
+            client_dir: None,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::info;
 
 use crate::adapter::OutboxLimits;
 use crate::admin::Admin;
-use crate::apps::relay;
+use crate::apps::{conformance, relay};
 use crate::backbone::Backbone;
 use crate::config::{App, Config};
 use crate::engineio::CloseReason;
@@ -23,7 +23,7 @@ use crate::net::{self, Dialer};
 use crate::raft::{Options, StartError as RaftError, Status, Threads};
 use crate::server::{Io, Settings};
 use crate::telemetry::Exporter;
-use crate::transport::{EngineLayer, Pages, Transport};
+use crate::transport::{Accept, EngineLayer, Pages, Transport};
 
 /// A running node. Dropping it does not stop it: [`drain`](Self::drain) does.
 pub struct Node {
@@ -130,6 +130,14 @@ impl Node {
             relay::register(&io);
             pages = pages.with_page("/", "text/html; charset=utf-8", relay::CHAT_PAGE);
         }
+        if config.apps.contains(&App::Conformance) {
+            conformance::register(&io);
+        }
+        let accept: Arc<dyn Accept> = if config.apps.contains(&App::EngineEcho) {
+            Arc::new(conformance::Echo::new(io.clone()))
+        } else {
+            Arc::new(io.clone())
+        };
         if let (true, Some(dir)) = (config.socketio.serve_client, &config.socketio.client_dir) {
             pages =
                 pages.with_client_bundle(&config.engine.path, dir).map_err(StartError::Pages)?;
@@ -142,11 +150,12 @@ impl Node {
                 max_bytes: config.outbox.max_bytes,
                 max_packets: config.outbox.max_packets,
             },
-            Arc::new(io.clone()),
+            accept,
             pages,
             tasks.clone(),
             front.clone(),
         );
+        io.set_transport(&transport);
         let addresses = Addresses {
             name: config.node.name.clone(),
             listen: clients.as_ref().map_or(config.listen.address, |clients| clients.1),
@@ -279,7 +288,11 @@ async fn listen(
 fn settings(config: &Config) -> Settings {
     let delivery =
         config.namespaces.iter().map(|(name, namespace)| (name.clone(), namespace.delivery));
-    Settings { connect_timeout: config.socketio.connect_timeout, delivery: delivery.collect() }
+    Settings {
+        connect_timeout: config.socketio.connect_timeout,
+        delivery: delivery.collect(),
+        cleanup_empty_child_namespaces: config.socketio.cleanup_empty_child_namespaces,
+    }
 }
 
 fn raft_options(config: &Config, bound: SocketAddr) -> Options {

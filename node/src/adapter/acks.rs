@@ -102,6 +102,22 @@ impl Gather {
         self.answers.extend(answer);
     }
 
+    /// A question has gone to `node`, which is to give one answer to it.
+    pub(super) fn handle_question(&mut self, node: NodeId) {
+        *self.share(node).sent.get_or_insert(0) += 1;
+    }
+
+    /// All questions have gone: from now on the counts can end it.
+    pub(super) fn handle_all_asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// `node` has answered a question; `None` if it has no answer, which will be missing.
+    pub(super) fn handle_reply(&mut self, node: NodeId, answer: Option<Payload>) {
+        self.is_partial |= answer.is_none();
+        self.handle_answer(node, answer);
+    }
+
     /// `node` is dead: nothing more is expected of it.
     pub(super) fn handle_node_down(&mut self, node: NodeId) {
         self.nodes.retain(|share| share.node != node);
@@ -199,6 +215,22 @@ mod tests {
         gather.handle_answer(1, Some(payload()));
         assert!(gather.is_over());
         assert_eq!(gather.take(), Answers { answers: vec![payload()], is_complete: false });
+    }
+
+    #[test]
+    fn every_question_has_one_reply_and_a_missing_one_is_told() {
+        let mut gather = Gather::new();
+        gather.handle_question(1);
+        gather.handle_question(1);
+        gather.handle_question(2);
+        gather.handle_all_asked();
+        gather.handle_reply(1, Some(payload()));
+        gather.handle_reply(2, None);
+        assert!(!gather.is_over());
+        gather.handle_reply(1, Some(payload()));
+        assert!(gather.is_over());
+        let answers = gather.take();
+        assert_eq!((answers.answers.len(), answers.is_complete), (2, false));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The sockets of every node: replicated or direct delivery.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use super::delivery;
 use super::gathers::{Gathering, Gathers};
 use super::local::{Local, Plane};
 use super::outbox::Encoded;
+use super::questions::Questions;
 use super::recipient::{Phase, Recipient};
+use super::rooms::{RoomEvent, Watch};
 use crate::engineio::Revision;
 use crate::metrics;
 use crate::peers::{Broadcast, Inbound, Message, Peers};
@@ -56,6 +58,7 @@ pub struct Cluster {
     pub(super) raft: Arc<Raft>,
     pub(super) peers: Peers,
     pub(super) gathers: Arc<Gathers>,
+    pub(super) questions: Questions,
     adapters: RwLock<HashMap<Namespace, Arc<Adapter>, FixedState>>,
     /// Sockets that ended while that could not be agreed; as many as there were at most, since no
     /// new ones come then.
@@ -85,6 +88,7 @@ impl Cluster {
             raft,
             peers,
             gathers: Arc::default(),
+            questions: Questions::default(),
             adapters: RwLock::default(),
             unsettled: Mutex::default(),
             tasks,
@@ -108,6 +112,8 @@ impl Cluster {
             local: Local::new(self.shards),
             connecting: Mutex::default(),
             next_ack_id: AtomicU64::new(0),
+            hearing: AtomicUsize::new(0),
+            is_retired: AtomicBool::new(false),
             inbound,
             cluster: self.clone(),
         });
@@ -122,6 +128,18 @@ impl Cluster {
         });
         adapters.insert(name.clone(), adapter.clone());
         adapter
+    }
+
+    /// Takes an adapter out of use whose namespace has no sockets here: its delivery task ends.
+    /// Whoever still holds it finds the one that is in use with [`Adapter::current`].
+    pub fn retire(&self, adapter: &Arc<Adapter>) {
+        let mut adapters =
+            self.adapters.write().expect("nothing panics while it holds the adapters");
+        if adapters.get(&adapter.name).is_some_and(|used| Arc::ptr_eq(used, adapter)) {
+            adapters.remove(&adapter.name);
+            adapter.is_retired.store(true, Ordering::Release);
+            self.raft.unsubscribe(&adapter.name);
+        }
     }
 
     /// Resolves if a namespace's packets are delivered no more, which a node cannot live without.
@@ -149,6 +167,12 @@ impl Cluster {
                     }
                     Message::Ack { request, payload } => {
                         self.gathers.feed(request, |gather| gather.handle_answer(from, payload));
+                    }
+                    Message::Ask { request, namespace, question } => {
+                        self.handle_question(from, request, namespace, question);
+                    }
+                    Message::Answer { request, payload } => {
+                        self.gathers.feed(request, |gather| gather.handle_reply(from, payload));
                     }
                 }
             }
@@ -253,6 +277,9 @@ pub struct Adapter {
     /// Sockets whose `SocketUp` is on its way, until the delivery task lets them in.
     connecting: Mutex<HashMap<SocketId, Arc<Recipient>, FixedState>>,
     next_ack_id: AtomicU64,
+    /// Sockets that hear of the events that are queued for them: mostly none.
+    hearing: AtomicUsize,
+    is_retired: AtomicBool,
     inbound: mpsc::Sender<(NodeId, Broadcast)>,
     pub(super) cluster: Arc<Cluster>,
 }
@@ -264,6 +291,28 @@ impl Adapter {
 
     pub fn view(&self) -> Arc<State> {
         self.cluster.view()
+    }
+
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// This adapter, or the one that took its place.
+    pub fn current(self: &Arc<Self>) -> Arc<Self> {
+        if self.is_retired.load(Ordering::Acquire) {
+            self.cluster.adapter(&self.name, self.mode)
+        } else {
+            self.clone()
+        }
+    }
+
+    /// Has the layer above hear of each event that is queued for a socket, or no longer.
+    pub fn hear(&self, recipient: &Recipient, hears: bool) {
+        match (recipient.set_hears(hears), hears) {
+            (false, true) => self.hearing.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.hearing.fetch_sub(1, Ordering::Relaxed),
+            (false, false) | (true, true) => return,
+        };
     }
 
     /// This node.
@@ -303,6 +352,7 @@ impl Adapter {
         }
         drop(connecting);
         self.local.remove(&id);
+        self.hear(recipient, false);
         for asker in recipient.renounce_debts() {
             self.cluster.tell(asker, Tell::Answer(None));
         }
@@ -330,6 +380,25 @@ impl Adapter {
     /// This node's sockets that are meant, as direct packets see them.
     pub fn local_sockets(&self, target: &Target) -> Vec<SocketId> {
         self.local.matching(target, Plane::Direct)
+    }
+
+    /// The same, as recipients.
+    pub fn local_recipients(&self, target: &Target) -> Vec<Arc<Recipient>> {
+        let mut recipients = Vec::new();
+        self.local.visit(target, Plane::Direct, |recipient| recipients.push(recipient.clone()));
+        recipients
+    }
+
+    /// A socket of this node.
+    pub fn local_recipient(&self, id: &SocketId) -> Option<Arc<Recipient>> {
+        self.local.get(id)
+    }
+
+    /// Has `listener` told of this node's rooms from now on, in order, by a task of its own.
+    pub fn watch_rooms(&self, listener: impl Fn(RoomEvent) + Send + Sync + 'static) {
+        let (watch, telling) = Watch::new(Box::new(listener));
+        self.local.watch(watch);
+        self.cluster.spawn(telling);
     }
 
     pub fn join_matching(&self, target: Target, rooms: Rooms) -> Receipt {
@@ -477,6 +546,8 @@ impl Adapter {
         let mut encoded = None;
         let mut sent = 0;
         let mut forgotten = Vec::new();
+        let anyone_hears = self.hearing.load(Ordering::Relaxed) > 0;
+        let mut hearing = Vec::new();
         self.local.visit(target, plane, |recipient| {
             let packet = encoded
                 .get_or_insert_with(|| Encoded::packet(Kind::Event, &self.name, ack_id, payload));
@@ -489,7 +560,13 @@ impl Adapter {
             } else {
                 recipient.outbox.push(packet.clone());
             }
+            if anyone_hears && recipient.hears() {
+                hearing.push(recipient.clone());
+            }
         });
+        for above in hearing.iter().filter_map(|recipient| recipient.above()) {
+            above.handle_outgoing(payload);
+        }
         for asker in forgotten {
             self.cluster.tell(asker, Tell::Answer(None));
         }

@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use smallvec::SmallVec;
 
 use super::recipient::Recipient;
+use super::rooms::Watch;
 use crate::raft::state::{SessionValue, SocketId, Target};
 
 /// Which of the two memberships decides.
@@ -39,6 +40,8 @@ struct Shard {
     rooms: HashMap<ByteString, Members, FixedState>,
     /// Counts visits, so that a socket in several of a target's rooms is visited once.
     visit: u64,
+    /// Mostly nobody.
+    watches: Vec<Arc<Watch>>,
 }
 
 #[derive(Debug)]
@@ -69,8 +72,13 @@ impl Membership {
         }
     }
 
+    /// In the room as far as anyone sees it.
+    fn is_seen(self) -> bool {
+        self.agreed || self.direct
+    }
+
     fn is_over(self) -> bool {
-        !self.agreed && !self.direct && self.pending == 0
+        !self.is_seen() && self.pending == 0
     }
 }
 
@@ -97,6 +105,7 @@ impl Local {
             None => shard.sockets.push(Some(socket)),
         }
         shard.slots.insert(id, slot);
+        shard.tell_own_room(id, Watch::joined);
         for room in rooms {
             shard.change(slot, room, |membership| {
                 membership.agreed = true;
@@ -110,7 +119,9 @@ impl Local {
         let mut shard = self.shard(id);
         let slot = shard.slots.remove(id)?;
         let socket = shard.sockets[slot as usize].take()?;
+        shard.tell_own_room(*id, Watch::left);
         for room in &socket.rooms {
+            shard.tell_left(slot, room, *id);
             shard.forget_member(slot, room);
         }
         shard.free.push(slot);
@@ -161,6 +172,21 @@ impl Local {
         });
     }
 
+    /// Has `watch` told of all that happens to rooms from now on.
+    pub(super) fn watch(&self, watch: Arc<Watch>) {
+        // All at once, so that it counts what is there and misses nothing after.
+        let mut shards: Vec<_> = self.shards.iter().map(lock).collect();
+        for shard in &mut shards {
+            for socket in shard.sockets.iter().flatten() {
+                watch.count(&own_room(socket.recipient.id), 1);
+            }
+            for (room, members) in &shard.rooms {
+                watch.count(room, members.values().filter(|member| member.is_seen()).count());
+            }
+            shard.watches.push(watch.clone());
+        }
+    }
+
     /// Visits every socket that is meant, once.
     pub fn visit(&self, target: &Target, plane: Plane, mut visitor: impl FnMut(&Arc<Recipient>)) {
         let own_ids: SmallVec<[_; 1]> = target.rooms.iter().map(own_id).collect();
@@ -207,6 +233,13 @@ impl Shard {
         let before = members.get(&slot).copied();
         let mut membership = before.unwrap_or_default();
         change(&mut membership);
+        let was_seen = before.is_some_and(Membership::is_seen);
+        let id = socket.recipient.id;
+        match (was_seen, membership.is_seen()) {
+            (false, true) => self.watches.iter().for_each(|watch| watch.joined(name, id)),
+            (true, false) => self.watches.iter().for_each(|watch| watch.left(name, id)),
+            (false, false) | (true, true) => {}
+        }
         if !membership.is_over() {
             members.insert(slot, membership);
             if before.is_none() {
@@ -218,6 +251,20 @@ impl Shard {
             socket.rooms.retain(|joined| joined != room);
         }
         self.forget_member(slot, room);
+    }
+
+    fn tell_own_room(&self, id: SocketId, tell: fn(&Watch, &ByteString, SocketId)) {
+        if !self.watches.is_empty() {
+            let room = own_room(id);
+            self.watches.iter().for_each(|watch| tell(watch, &room, id));
+        }
+    }
+
+    fn tell_left(&self, slot: u32, room: &ByteString, id: SocketId) {
+        let is_seen = |members: &Members| members.get(&slot).is_some_and(|member| member.is_seen());
+        if !self.watches.is_empty() && self.rooms.get(room).is_some_and(is_seen) {
+            self.watches.iter().for_each(|watch| watch.left(room, id));
+        }
     }
 
     fn forget_member(&mut self, slot: u32, room: &ByteString) {
@@ -297,6 +344,10 @@ fn is_meant(
         // A session that nobody wrote to is an empty object.
         None => filter.pairs().is_empty(),
     }
+}
+
+fn own_room(id: SocketId) -> ByteString {
+    ByteString::from(id.as_str())
 }
 
 /// The socket after whose id a room may be named.

@@ -7,11 +7,15 @@ mod gathers;
 mod legacy;
 mod local;
 mod outbox;
+mod questions;
 mod recipient;
+mod rooms;
 
 pub use acks::Answers;
 pub use cluster::{Adapter, Cluster, DeliveryMode, EmitFlags};
 pub use gathers::Gathering;
 pub use local::{Local, Plane};
 pub use outbox::{Encoded, Outbox, OutboxLimits, Pushed};
-pub use recipient::{Phase, Recipient};
+pub use questions::{Asked, Reply};
+pub use recipient::{Above, Phase, Recipient};
+pub use rooms::RoomEvent;

@@ -1,6 +1,7 @@
 //! Frames encoded once for all recipients, and the bounded queue that takes them to one client.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 use super::legacy::LegacyForms;
 use crate::engineio::v3::{Form, Piece};
-use crate::engineio::{CloseReason, Encoding, Revision};
+use crate::engineio::{CloseReason, Encoding, Revision, TransportKind};
 use crate::metrics;
 use crate::socketio::Payload;
 use crate::socketio::codec::{Header, Kind};
@@ -73,6 +74,14 @@ impl Encoded {
         let mut frames = Vec::with_capacity(frame_len(text.len()));
         write_frame_header(OpCode::Data(Data::Text), text.len(), &mut frames);
         frames.extend_from_slice(text.as_bytes());
+        Arc::new(Self::from_frames(frames))
+    }
+
+    /// One Engine.IO message of bytes.
+    pub fn engine_binary(bytes: &[u8]) -> Arc<Self> {
+        let mut frames = Vec::with_capacity(frame_len(bytes.len()));
+        write_frame_header(OpCode::Data(Data::Binary), bytes.len(), &mut frames);
+        frames.extend_from_slice(bytes);
         Arc::new(Self::from_frames(frames))
     }
 
@@ -200,6 +209,7 @@ pub struct Outbox {
     inner: Mutex<Inner>,
     limits: OutboxLimits,
     revision: Revision,
+    is_websocket: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -236,7 +246,8 @@ impl Outbox {
             nudged: false,
             writable: true,
         };
-        Self { inner: Mutex::new(inner), limits, revision }
+        let is_websocket = AtomicBool::new(false);
+        Self { inner: Mutex::new(inner), limits, revision, is_websocket }
     }
 
     /// What the client speaks: a few packets are worded otherwise for clients of revision 3.
@@ -344,6 +355,20 @@ impl Outbox {
     /// Set once the connection is to end.
     pub fn closing(&self) -> Option<CloseReason> {
         self.lock().closing
+    }
+
+    /// What takes the packets to the client at the moment.
+    pub fn transport(&self) -> TransportKind {
+        match self.is_websocket.load(Ordering::Relaxed) {
+            true => TransportKind::WebSocket,
+            false => TransportKind::Polling,
+        }
+    }
+
+    /// Tells what takes them from now on.
+    pub fn mark_transport(&self, transport: TransportKind) {
+        let is_websocket = transport == TransportKind::WebSocket;
+        self.is_websocket.store(is_websocket, Ordering::Relaxed);
     }
 
     /// Whether a volatile packet would be queued.

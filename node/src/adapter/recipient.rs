@@ -1,11 +1,13 @@
 //! One local socket, as its connection and the adapter share it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use super::acks::{Asker, Debts};
 use super::outbox::Outbox;
 use crate::raft::state::SocketId;
+use crate::socketio::Payload;
 
 /// Where a socket stands. It moves forward only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +27,12 @@ pub enum Phase {
     Gone = 5,
 }
 
+/// What the layer above keeps for a socket, to be found by whoever has its recipient.
+pub trait Above: Any + Send + Sync {
+    /// An event was queued for the socket, which [hears](super::Adapter::hear) of them.
+    fn handle_outgoing(self: Arc<Self>, event: &Payload);
+}
+
 /// A socket's address: where to push its packets, how far it has come, and which acks it owes.
 ///
 /// The delivery task of the namespace moves the phase in log order and wakes the connection's
@@ -34,13 +42,42 @@ pub struct Recipient {
     pub id: SocketId,
     pub outbox: Arc<Outbox>,
     phase: AtomicU8,
+    hears: AtomicBool,
     debts: Mutex<Debts>,
+    above: OnceLock<Weak<dyn Above>>,
 }
 
 impl Recipient {
     pub fn new(id: SocketId, outbox: Arc<Outbox>) -> Self {
         let phase = AtomicU8::new(Phase::Connecting as u8);
-        Self { id, outbox, phase, debts: Mutex::default() }
+        Self {
+            id,
+            outbox,
+            phase,
+            hears: AtomicBool::new(false),
+            debts: Mutex::default(),
+            above: OnceLock::new(),
+        }
+    }
+
+    /// Says what is above it; the first word stands.
+    pub fn set_above(&self, above: Weak<dyn Above>) {
+        let _ = self.above.set(above);
+    }
+
+    /// What is above it, while it is there.
+    pub fn above(&self) -> Option<Arc<dyn Above>> {
+        self.above.get()?.upgrade()
+    }
+
+    /// Whether what is above hears of the events that are queued for it.
+    pub(super) fn hears(&self) -> bool {
+        self.hears.load(Ordering::Relaxed)
+    }
+
+    /// Has what is above hear of them, or not; what it was.
+    pub(super) fn set_hears(&self, hears: bool) -> bool {
+        self.hears.swap(hears, Ordering::Relaxed)
     }
 
     pub fn phase(&self) -> Phase {

@@ -1,3 +1,4 @@
-//! The dialects that an application is written in, and the built-in one; on `server/` alone.
+//! The dialects that an application is written in, and the built-in ones; on `server/` alone.
 
+pub mod conformance;
 pub mod relay;

@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", help_heading = "This node")]
     pub data_dir: Option<String>,
 
-    /// Built-in applications to serve, by comma: relay
+    /// Built-in applications to serve, by comma: relay, conformance, engine-echo
     #[arg(long, value_name = "APPS", help_heading = "This node")]
     pub apps: Option<String>,
 

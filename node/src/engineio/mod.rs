@@ -14,8 +14,8 @@ pub mod v3;
 pub use config::{EngineConfig, InvalidSetting};
 pub use connection::{Connection, Output, Overlap, UpgradeRefused};
 pub use encoding::{Encoding, Revision};
-pub(crate) use handshake::{decode, query_parameter};
 pub use handshake::{Request, RequestError, TransportKind, open_packet};
+pub(crate) use handshake::{decode, query_parameter};
 pub(crate) use http_config::pattern as origin_pattern;
 pub use http_config::{
     CompressionConfig, CookieConfig, CookiePriority, CorsConfig, Origins, SameSite,

@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use crate::raft::state::{Namespace, NodeId, Target};
+use crate::raft::state::{Namespace, NodeId, SocketId, Target};
 use crate::socketio::Payload;
 
 /// A message between two nodes.
@@ -14,6 +14,20 @@ pub enum Message {
     AckCount { request: u64, sockets: u32 },
     /// One of them answered; or (`None`) it is gone and will not.
     Ack { request: u64, payload: Option<Payload> },
+    /// Something for the receiver's application, or for what it knows of its sockets. `request` is
+    /// the sender's key for the answer, if it wants one.
+    Ask { request: Option<u64>, namespace: Namespace, question: Question },
+    /// The answer to an [`Ask`](Self::Ask); or (`None`) nobody there has one.
+    Answer { request: u64, payload: Option<Payload> },
+}
+
+/// What one node asks another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Question {
+    /// An event that the sender's application emits to the receiver's.
+    ServerEvent(Payload),
+    /// The handshakes and the data of these sockets, as far as they are the receiver's.
+    Details(Vec<SocketId>),
 }
 
 /// A direct or volatile emit.
@@ -51,8 +65,17 @@ impl Message {
                         + texts_bytes(&target.except)
                         + payload_bytes(&broadcast.payload)
                 }
-                Self::AckCount { .. } | Self::Ack { payload: None, .. } => 0,
-                Self::Ack { payload: Some(payload), .. } => payload_bytes(payload),
+                Self::AckCount { .. } => 0,
+                Self::Ack { payload, .. } | Self::Answer { payload, .. } => {
+                    payload.as_ref().map_or(0, payload_bytes)
+                }
+                Self::Ask { namespace, question, .. } => {
+                    namespace.len()
+                        + match question {
+                            Question::ServerEvent(event) => payload_bytes(event),
+                            Question::Details(sockets) => size_of_val(sockets.as_slice()),
+                        }
+                }
             }
     }
 

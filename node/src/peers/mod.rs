@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use self::link::Link;
-pub use self::message::{Broadcast, Inbound, Message};
+pub use self::message::{Broadcast, Inbound, Message, Question};
 pub use self::service::Service;
 pub use self::tunnel::{Leaver, Tunnel};
 pub use self::tunnels::{Accepted, OpenError, RelayService, Tunnels};

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use flotilla_proto::peers as proto;
+use proto::ask::Question as AskQuestion;
 use proto::message::Kind;
 
-use super::message::{Broadcast, Message};
+use super::message::{Broadcast, Message, Question};
+use crate::raft::state::SocketId;
 use crate::raft::wire::{WireError, target_from_wire, target_to_wire};
 use crate::socketio::Payload;
 
@@ -24,6 +26,14 @@ pub(super) fn message_to_wire(message: Message) -> proto::Message {
         }
         Message::Ack { request, payload } => {
             Kind::Ack(proto::Ack { request, payload: payload.map(payload_to_wire) })
+        }
+        Message::Ask { request, namespace, question } => Kind::Ask(proto::Ask {
+            request,
+            namespace: namespace.into_bytes(),
+            question: Some(question_to_wire(question)),
+        }),
+        Message::Answer { request, payload } => {
+            Kind::Answer(proto::Answer { request, payload: payload.map(payload_to_wire) })
         }
     };
     proto::Message { kind: Some(kind) }
@@ -47,7 +57,38 @@ pub(super) fn message_from_wire(message: proto::Message) -> Result<Option<Messag
         Kind::Ack(proto::Ack { request, payload }) => {
             Message::Ack { request, payload: payload.map(payload_from_wire).transpose()? }
         }
+        Kind::Ask(proto::Ask { request, namespace, question }) => Message::Ask {
+            request,
+            namespace: text(namespace)?,
+            question: question_from_wire(question.ok_or(WireError::Missing("question"))?)?,
+        },
+        Kind::Answer(proto::Answer { request, payload }) => {
+            Message::Answer { request, payload: payload.map(payload_from_wire).transpose()? }
+        }
     }))
+}
+
+fn question_to_wire(question: Question) -> AskQuestion {
+    match question {
+        Question::ServerEvent(event) => AskQuestion::Event(payload_to_wire(event)),
+        Question::Details(sockets) => {
+            let bits: Vec<_> = sockets.into_iter().map(SocketId::to_bits).collect();
+            AskQuestion::Sockets(bits.concat().into())
+        }
+    }
+}
+
+fn question_from_wire(question: AskQuestion) -> Result<Question, WireError> {
+    match question {
+        AskQuestion::Event(event) => Ok(Question::ServerEvent(payload_from_wire(event)?)),
+        AskQuestion::Sockets(bytes) => {
+            let (ids, rest) = bytes.as_chunks();
+            if !rest.is_empty() {
+                return Err(WireError::Invalid("sockets"));
+            }
+            Ok(Question::Details(ids.iter().copied().map(SocketId::from_bits).collect()))
+        }
+    }
 }
 
 fn payload_to_wire(payload: Payload) -> proto::Payload {
@@ -91,6 +132,10 @@ mod tests {
         }
     }
 
+    fn ask(request: Option<u64>, question: Question) -> Message {
+        Message::Ask { request, namespace: "/chat".into(), question }
+    }
+
     #[test]
     fn every_message_survives_its_wire_form() {
         for message in [
@@ -99,6 +144,11 @@ mod tests {
             Message::AckCount { request: u64::MAX, sockets: 3 },
             Message::Ack { request: 0, payload: None },
             Message::Ack { request: 1, payload: Some(broadcast().payload) },
+            ask(None, Question::ServerEvent(broadcast().payload)),
+            ask(Some(0), Question::Details(Vec::new())),
+            ask(Some(7), Question::Details(vec![SocketId::random(), SocketId::random()])),
+            Message::Answer { request: 2, payload: None },
+            Message::Answer { request: 3, payload: Some(broadcast().payload) },
         ] {
             let bytes = Bytes::from(message_to_wire(message.clone()).encode_to_vec());
             let decoded = proto::Message::decode(bytes).unwrap();
@@ -127,6 +177,17 @@ mod tests {
     fn broadcast_must_be_whole() {
         let message = proto::Message { kind: Some(Kind::Broadcast(proto::Broadcast::default())) };
         assert_eq!(message_from_wire(message), Err(WireError::Missing("target")));
+    }
+
+    #[test]
+    fn questions_must_be_whole() {
+        let ask = proto::Ask { question: None, ..proto::Ask::default() };
+        let message = proto::Message { kind: Some(Kind::Ask(ask)) };
+        assert_eq!(message_from_wire(message), Err(WireError::Missing("question")));
+        let sockets = Some(AskQuestion::Sockets(Bytes::from_static(&[0; 16])));
+        let ask = proto::Ask { question: sockets, ..proto::Ask::default() };
+        let message = proto::Message { kind: Some(Kind::Ask(ask)) };
+        assert_eq!(message_from_wire(message), Err(WireError::Invalid("sockets")));
     }
 
     proptest! {

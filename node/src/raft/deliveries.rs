@@ -87,6 +87,10 @@ impl Deliveries {
         receiver
     }
 
+    pub(crate) fn unsubscribe(&self, namespace: &Namespace) {
+        self.queues.lock().expect("nothing panics while it holds the queues").remove(namespace);
+    }
+
     fn queue(&self, namespace: &Namespace) -> Option<mpsc::Sender<Vec<Delivery>>> {
         let queues = self.queues.lock().expect("nothing panics while it holds the queues");
         queues.get(namespace).cloned()

@@ -119,6 +119,11 @@ impl Raft {
         self.core.deliveries.subscribe(namespace)
     }
 
+    /// Nobody acts on what is agreed about the namespace any more.
+    pub fn unsubscribe(&self, namespace: &Namespace) {
+        self.core.deliveries.unsubscribe(namespace);
+    }
+
     /// Where this node stands. A node may be down and ready again between two looks: its
     /// [`incarnation`](Self::incarnation) tells.
     pub fn status(&self) -> watch::Receiver<Status> {

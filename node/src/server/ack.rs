@@ -96,6 +96,11 @@ impl AckEmit {
         Self { sent, timeout }
     }
 
+    /// How long it waits, in place of what was said before.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// The answers' payloads, one for each recipient. The timeout begins once the emit is agreed.
     pub async fn answers(self) -> Result<Vec<Payload>, AckError> {
         let (receipt, gathering) = self.sent?;

@@ -10,14 +10,18 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
+use super::dispatch;
+use super::dynamic::Search;
 use super::extract::{Context, Occasion, Reason};
 use super::handler;
-use super::io::Io;
+use super::io::{Io, Stay};
 use super::legacy;
+use super::listeners::EventError;
 use super::middleware::{BoxMiddleware, ConnectError};
+use super::namespace::NamespaceInner;
 use super::socket::Socket;
 use crate::adapter::{Encoded, Outbox, Phase, Recipient};
-use crate::engineio::{CloseReason, Message, Revision};
+use crate::engineio::{CloseReason, Message, Revision, TransportKind};
 use crate::metrics;
 use crate::raft::ProposeError;
 use crate::raft::state::{SessionId, SocketId};
@@ -36,12 +40,16 @@ pub(crate) struct Connection {
     sockets: SmallVec<[Slot; 1]>,
     /// A socket of this connection has its id.
     sid_is_taken: bool,
+    /// Names that parents of dynamic namespaces are asked about: mostly none.
+    searches: Vec<Search>,
 }
 
 struct Slot {
     socket: Socket,
     /// Its core knows that it is connected, and its connect handler has been called.
     entered: bool,
+    /// Keeps a dynamic namespace.
+    stay: Option<Stay>,
 }
 
 impl Connection {
@@ -61,6 +69,7 @@ impl Connection {
             session: SessionId::random(),
             sockets: SmallVec::new(),
             sid_is_taken: false,
+            searches: Vec::new(),
         };
         connection.drain();
         connection
@@ -69,7 +78,7 @@ impl Connection {
     fn drain(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Connect { namespace, auth } => self.handle_connect(&namespace, auth),
+                Output::Connect { namespace, auth } => self.handle_connect(namespace, auth),
                 Output::Event { namespace, id, payload } => {
                     self.handle_event(&namespace, id, &payload)
                 }
@@ -83,20 +92,55 @@ impl Connection {
                 Output::Close(error) => {
                     metrics::protocol_error(error.as_str());
                     debug!(sid = %self.handshake.sid, %error, "client broke the protocol");
-                    self.outbox.close(CloseReason::ForcedClose);
+                    let reason = CloseReason::from(error);
+                    if reason == CloseReason::ForcedClose {
+                        self.tell_error(&EventError::new(error.to_string()));
+                    }
+                    self.outbox.close(reason);
                 }
             }
         }
     }
 
-    fn handle_connect(&mut self, name: &ByteString, auth: Option<ByteString>) {
-        let Some(namespace) = self.io.namespace(name) else {
-            let error = ConnectError::new("Invalid namespace");
-            self.outbox.push(connect_error(name, error.to_json()));
-            self.core.handle_rejected(name);
-            return;
-        };
-        let (id, alias) = self.identity(name);
+    fn handle_connect(&mut self, name: ByteString, auth: Option<ByteString>) {
+        if let Some((namespace, stay)) = self.io.enter(&name) {
+            return self.admit(namespace, stay, auth);
+        }
+        if self.io.parents().is_empty() {
+            return self.refuse(&name);
+        }
+        self.searches.push(Search::start(&self.io, name, auth, self.outbox.clone()));
+        self.look_at_searches();
+    }
+
+    /// Goes on with the names whose parent has been found, or is known not to exist.
+    fn look_at_searches(&mut self) {
+        let over = |search: &mut Search| search.result().is_some();
+        for search in self.searches.extract_if(.., over).collect::<Vec<_>>() {
+            match search.result().flatten() {
+                Some(parent) => {
+                    let (namespace, stay) = self.io.enter_child(&search.name, &parent);
+                    self.admit(namespace, stay, search.auth);
+                }
+                None => self.refuse(&search.name),
+            }
+        }
+    }
+
+    fn refuse(&mut self, name: &str) {
+        let error = ConnectError::new("Invalid namespace");
+        self.outbox.push(connect_error(name, error.to_json()));
+        self.core.handle_rejected(name);
+    }
+
+    /// Asks the namespace to let the client in.
+    fn admit(
+        &mut self,
+        namespace: Arc<NamespaceInner>,
+        stay: Option<Stay>,
+        auth: Option<ByteString>,
+    ) {
+        let (id, alias) = self.identity(namespace.name());
         let recipient = Arc::new(Recipient::new(id, self.outbox.clone()));
         let middleware: Vec<_> = namespace.handlers().middleware.clone();
         let socket = Socket::new(
@@ -111,7 +155,7 @@ impl Connection {
             // It travels with the change that makes the socket known.
             drop(socket.join(alias));
         }
-        self.sockets.push(Slot { socket: socket.clone(), entered: false });
+        self.sockets.push(Slot { socket: socket.clone(), entered: false, stay });
         handler::run_in_place(Box::pin(connect(socket, middleware)), self.io.cluster());
     }
 
@@ -134,19 +178,20 @@ impl Connection {
             return;
         }
         let Some(name) = payload.event_name() else { return };
-        let context = Context {
-            socket: &slot.socket,
-            occasion: Occasion::Event { name: &name, payload, ack_id },
-        };
-        if let Some(handler) = slot.socket.own_handler(&name) {
-            handler::run(&handler, &context, self.io.cluster());
-        } else if let Some(handler) = slot.socket.namespace_inner().handlers().events.get(&*name) {
-            handler::run(handler, &context, self.io.cluster());
+        dispatch::event(&slot.socket, &name, ack_id, payload);
+    }
+
+    fn tell_error(&self, error: &EventError) {
+        for slot in self.sockets.iter().filter(|slot| slot.entered) {
+            dispatch::fail(&slot.socket, error);
         }
     }
 
     /// Looks at what became of the sockets since: connected, rejected, disconnected.
     fn look_at_sockets(&mut self) {
+        if !self.searches.is_empty() {
+            self.look_at_searches();
+        }
         let mut place = 0;
         while let Some(slot) = self.sockets.get_mut(place) {
             let phase = slot.socket.recipient().phase();
@@ -211,11 +256,11 @@ impl Connection {
         else {
             return;
         };
-        let slot = self.sockets.remove(place);
-        let socket = slot.socket;
+        // A dynamic namespace may end with its last stay, once the socket has left.
+        let Slot { socket, entered, stay: _stay } = self.sockets.remove(place);
         let context = Context { socket: &socket, occasion: Occasion::Disconnect { reason } };
         let [disconnecting, disconnect] =
-            if slot.entered { socket.disconnect_handlers() } else { Default::default() };
+            if entered { socket.disconnect_handlers() } else { Default::default() };
         for handler in disconnecting.iter().flatten() {
             handler::run(handler, &context, self.io.cluster());
         }
@@ -249,6 +294,16 @@ impl Client for Connection {
 
     fn deadline(&self) -> Option<Instant> {
         self.core.deadline()
+    }
+
+    fn handle_upgrade(&mut self, transport: TransportKind) {
+        for slot in self.sockets.iter().filter(|slot| slot.entered) {
+            let socket = &slot.socket;
+            let context = Context { socket, occasion: Occasion::Upgrade(transport) };
+            if let Some(handler) = socket.upgrade_handler() {
+                handler::run(&handler, &context, self.io.cluster());
+            }
+        }
     }
 
     fn handle_close(&mut self, reason: CloseReason) {

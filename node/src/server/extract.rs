@@ -4,10 +4,11 @@ use serde::de::DeserializeOwned;
 
 use super::ack::Ack;
 use super::io::Io;
+use super::listeners::EventError;
 use super::namespace::NamespaceHandle;
 use super::session::Session;
 use super::socket::Socket;
-use crate::engineio::CloseReason;
+use crate::engineio::{CloseReason, TransportKind};
 use crate::socketio::{Payload, from_event};
 
 /// What a handler is called for.
@@ -16,11 +17,13 @@ pub struct Context<'a> {
     pub occasion: Occasion<'a>,
 }
 
-/// A connect, an event, or a disconnect with its reason.
+/// A connect, an event, a disconnect with its reason, an error, or another transport.
 pub enum Occasion<'a> {
     Connect,
     Event { name: &'a str, payload: &'a Payload, ack_id: Option<u64> },
     Disconnect { reason: &'static str },
+    Error(&'a EventError),
+    Upgrade(TransportKind),
 }
 
 /// Why a handler could not be called for an event.
@@ -104,7 +107,7 @@ impl FromContext for Args {
     fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
         match &context.occasion {
             Occasion::Event { payload, .. } => Ok(Self { event: Payload::clone(payload) }),
-            Occasion::Connect | Occasion::Disconnect { .. } => Err(ExtractError::Absent("Args")),
+            _ => Err(ExtractError::Absent("Args")),
         }
     }
 }
@@ -113,7 +116,7 @@ impl FromContext for Ack {
     fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
         let id = match context.occasion {
             Occasion::Event { ack_id, .. } => ack_id,
-            Occasion::Connect | Occasion::Disconnect { .. } => None,
+            _ => None,
         };
         Ok(Self::new(context.socket.clone(), id))
     }
@@ -127,9 +130,7 @@ impl FromContext for EventName {
     fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
         match context.occasion {
             Occasion::Event { name, .. } => Ok(Self(name.to_owned())),
-            Occasion::Connect | Occasion::Disconnect { .. } => {
-                Err(ExtractError::Absent("EventName"))
-            }
+            _ => Err(ExtractError::Absent("EventName")),
         }
     }
 }
@@ -161,7 +162,29 @@ impl FromContext for Reason {
     fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
         match context.occasion {
             Occasion::Disconnect { reason } => Ok(Self(reason)),
-            Occasion::Connect | Occasion::Event { .. } => Err(ExtractError::Absent("Reason")),
+            _ => Err(ExtractError::Absent("Reason")),
+        }
+    }
+}
+
+impl FromContext for EventError {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        match context.occasion {
+            Occasion::Error(error) => Ok(error.clone()),
+            _ => Err(ExtractError::Absent("EventError")),
+        }
+    }
+}
+
+/// The transport that a connection has gone over to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport(pub TransportKind);
+
+impl FromContext for Transport {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        match context.occasion {
+            Occasion::Upgrade(transport) => Ok(Self(transport)),
+            _ => Err(ExtractError::Absent("Transport")),
         }
     }
 }

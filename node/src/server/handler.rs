@@ -67,6 +67,14 @@ pub(crate) fn run(handler: &BoxHandler, context: &Context<'_>, cluster: &Cluster
     }
 }
 
+/// The same for a handler that needs no extractors.
+pub(crate) fn call_in_place(call: impl FnOnce() -> HandlerFuture, cluster: &Cluster) {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(future) => run_in_place(future, cluster),
+        Err(_) => error!("handler panicked"),
+    }
+}
+
 pub(crate) fn run_in_place(mut future: HandlerFuture, cluster: &Cluster) {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let poll = || future.as_mut().poll(&mut context);

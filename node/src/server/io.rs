@@ -1,34 +1,48 @@
 //! The server: namespaces, and a client for each new connection.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
 
+use arc_swap::ArcSwap;
 use bytestring::ByteString;
+use regex::Regex;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::drafts::Drafts;
+use super::dynamic::{InvalidPattern, ParentInner, ParentNamespace, Rule};
 use super::namespace::{NamespaceHandle, NamespaceInner};
 use super::operator::{IntoRooms, Operator};
 use super::receipts::Agreed;
+use super::server_side;
 use super::session::Session;
 use crate::adapter::{Cluster, DeliveryMode, Outbox};
 use crate::raft::Status;
 use crate::raft::state::SessionId;
-use crate::transport::{Accept, Client, Engine, Handshake, Refusal};
+use crate::transport::{self, Accept, Client, Engine, Handshake, Refusal};
 
 /// The server, from which everything else is reached. Cheap to clone.
 #[derive(Clone)]
-pub struct Io(Arc<Inner>);
+pub struct Io(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     cluster: Arc<Cluster>,
     namespaces: RwLock<HashMap<ByteString, Arc<NamespaceInner>>>,
+    /// In the order of their registration.
+    parents: ArcSwap<Vec<Arc<ParentInner>>>,
+    new_namespace: ArcSwap<Vec<NewNamespace>>,
     settings: Settings,
     drafts: Drafts,
     engine: Arc<Engine>,
+    /// What is below, once there is something.
+    pub(super) front: OnceLock<Weak<transport::Transport>>,
+    pub(super) is_closed: AtomicBool,
 }
+
+type NewNamespace = Arc<dyn Fn(NamespaceHandle) + Send + Sync>;
 
 /// What the server needs from the configuration.
 #[derive(Clone, Debug)]
@@ -37,17 +51,46 @@ pub struct Settings {
     pub connect_timeout: std::time::Duration,
     /// Namespaces whose delivery is configured; the others take what the application asks for.
     pub delivery: HashMap<String, DeliveryMode>,
+    /// Whether a dynamic namespace ends on this node with its last socket here.
+    pub cleanup_empty_child_namespaces: bool,
+}
+
+/// One socket's stay in a dynamic namespace, from before its middleware until it has left.
+pub(crate) struct Stay {
+    io: Io,
+    namespace: Arc<NamespaceInner>,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if self.namespace.stays.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.io.remove_child(&self.namespace);
+        }
+    }
 }
 
 impl Io {
     pub fn new(cluster: Arc<Cluster>, settings: Settings) -> Self {
-        let namespaces = RwLock::default();
-        let (drafts, engine) = (Drafts::default(), Arc::default());
-        Self(Arc::new(Inner { cluster, namespaces, settings, drafts, engine }))
+        let questions = cluster.questions();
+        let io = Self(Arc::new(Inner {
+            cluster,
+            namespaces: RwLock::default(),
+            parents: ArcSwap::default(),
+            new_namespace: ArcSwap::default(),
+            settings,
+            drafts: Drafts::default(),
+            engine: Arc::default(),
+            front: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+        }));
+        if let Some(questions) = questions {
+            io.cluster().spawn(server_side::answer_questions(io.clone(), questions));
+        }
+        io
     }
 
     /// A namespace, which clients can connect to from then on. Its delivery is the configured
-    /// one, else replicated.
+    /// one, else replicated. A name that a [pattern](Self::of_pattern) matches is a child of it.
     pub fn of(&self, name: &str) -> NamespaceHandle {
         self.of_mode(name, DeliveryMode::default())
     }
@@ -57,14 +100,83 @@ impl Io {
         if let Some(inner) = self.namespace(name) {
             return NamespaceHandle(inner);
         }
+        let parent = self.parents().iter().find(|parent| parent.matches(name)).cloned();
+        let mode = parent.as_ref().map_or(mode, |parent| parent.mode());
+        NamespaceHandle(self.make(name, mode, parent, |inner| inner.clone()))
+    }
+
+    /// Namespaces whose names match a regular expression, each made when the first client asks
+    /// for it. Parents are asked in the order of their registration; the first that allows a name
+    /// has it.
+    pub fn of_pattern(&self, pattern: &str) -> Result<ParentNamespace, InvalidPattern> {
+        Ok(self.add_parent(Rule::Pattern(Regex::new(pattern)?)))
+    }
+
+    /// Namespaces that a predicate of the name and of what the client sent with its CONNECT
+    /// (`null` if nothing) allows. It is asked by each client until one has made the namespace.
+    pub fn of_when<F, Fut>(&self, allows: F) -> ParentNamespace
+    where
+        F: Fn(String, Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        self.add_parent(Rule::when(allows))
+    }
+
+    fn add_parent(&self, rule: Rule) -> ParentNamespace {
+        let parent = Arc::new(ParentInner::new(rule));
+        self.0.parents.rcu(|parents| {
+            let mut parents = Vec::clone(parents);
+            parents.push(parent.clone());
+            parents
+        });
+        ParentNamespace(parent)
+    }
+
+    /// Tells `hook` of each namespace that is made from now on, `/` excepted, before its first
+    /// client is let in.
+    pub fn on_new_namespace(&self, hook: impl Fn(NamespaceHandle) + Send + Sync + 'static) {
+        let hook: NewNamespace = Arc::new(hook);
+        self.0.new_namespace.rcu(|hooks| {
+            let mut hooks = Vec::clone(hooks);
+            hooks.push(hook.clone());
+            hooks
+        });
+    }
+
+    /// The namespace, made if it is not there, as `take` takes it while none can be removed.
+    fn make<R>(
+        &self,
+        name: &str,
+        mode: DeliveryMode,
+        parent: Option<Arc<ParentInner>>,
+        take: impl FnOnce(&Arc<NamespaceInner>) -> R,
+    ) -> R {
         let mode = self.0.settings.delivery.get(name).copied().unwrap_or(mode);
         let mut namespaces =
             self.0.namespaces.write().expect("nothing panics while it holds the namespaces");
-        let inner = namespaces.entry(name.into()).or_insert_with(|| {
-            let name = ByteString::from(name);
-            Arc::new(NamespaceInner::new(self.0.cluster.adapter(&name, mode)))
-        });
-        NamespaceHandle(inner.clone())
+        if let Some(inner) = namespaces.get(name) {
+            return take(inner);
+        }
+        let name = ByteString::from(name.to_owned());
+        let adapter = self.0.cluster.adapter(&name, mode);
+        let inner = Arc::new(NamespaceInner::new(adapter, parent));
+        if let Some(parent) = &inner.parent {
+            parent.adopt(&inner);
+        }
+        namespaces.insert(name, inner.clone());
+        let taken = take(&inner);
+        drop(namespaces);
+        self.tell_new(inner);
+        taken
+    }
+
+    fn tell_new(&self, inner: Arc<NamespaceInner>) {
+        let namespace = NamespaceHandle(inner);
+        if namespace.name() != "/" {
+            for hook in self.0.new_namespace.load().iter() {
+                hook(namespace.clone());
+            }
+        }
     }
 
     /// All sockets of `/`, on all nodes.
@@ -104,6 +216,58 @@ impl Io {
             .cloned()
     }
 
+    pub(crate) fn parents(&self) -> Arc<Vec<Arc<ParentInner>>> {
+        self.0.parents.load_full()
+    }
+
+    /// A namespace that a client asks for, if it is there.
+    pub(crate) fn enter(&self, name: &str) -> Option<(Arc<NamespaceInner>, Option<Stay>)> {
+        let namespaces =
+            self.0.namespaces.read().expect("nothing panics while it holds the namespaces");
+        let inner = namespaces.get(name)?;
+        Some((inner.clone(), self.stay(inner)))
+    }
+
+    /// The same, made as a child of `parent` unless another client was faster.
+    pub(crate) fn enter_child(
+        &self,
+        name: &str,
+        parent: &Arc<ParentInner>,
+    ) -> (Arc<NamespaceInner>, Option<Stay>) {
+        let take = |inner: &Arc<NamespaceInner>| (inner.clone(), self.stay(inner));
+        self.make(name, parent.mode(), Some(parent.clone()), take)
+    }
+
+    /// Counts a socket in, if that decides how long the namespace lives. Called under the lock of
+    /// the namespaces.
+    fn stay(&self, namespace: &Arc<NamespaceInner>) -> Option<Stay> {
+        let counts = self.0.settings.cleanup_empty_child_namespaces && namespace.parent.is_some();
+        counts.then(|| {
+            namespace.stays.fetch_add(1, Ordering::AcqRel);
+            Stay { io: self.clone(), namespace: namespace.clone() }
+        })
+    }
+
+    /// Ends a child whose last socket has left, unless another one has come.
+    fn remove_child(&self, namespace: &Arc<NamespaceInner>) {
+        let mut namespaces =
+            self.0.namespaces.write().expect("nothing panics while it holds the namespaces");
+        let name = namespace.name();
+        let is_known = namespaces.get(name).is_some_and(|known| Arc::ptr_eq(known, namespace));
+        if is_known && namespace.stays.load(Ordering::Acquire) == 0 {
+            namespaces.remove(name);
+            self.0.cluster.retire(&namespace.adapter);
+            if let Some(parent) = &namespace.parent {
+                parent.lose(name);
+            }
+        }
+    }
+
+    /// Whether a namespace is there, made by the application or for a client.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespace(name).is_some()
+    }
+
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.0.cluster
     }
@@ -115,6 +279,9 @@ impl Io {
 
 impl Accept for Io {
     fn ready(&self) -> Result<(), Refusal> {
+        if self.0.is_closed.load(Ordering::Relaxed) {
+            return Err(Refusal::Draining);
+        }
         let status = *self.0.cluster.raft().status().borrow();
         match status {
             Status::Ready => Ok(()),
@@ -130,5 +297,11 @@ impl Accept for Io {
 
     fn engine(&self) -> Arc<Engine> {
         Arc::clone(&self.0.engine)
+    }
+}
+
+impl std::fmt::Debug for Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Io").finish_non_exhaustive()
     }
 }

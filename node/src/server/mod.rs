@@ -8,32 +8,49 @@
 mod tour {}
 
 mod ack;
+mod conn;
 mod connection;
+mod dispatch;
 mod drafts;
+mod dynamic;
 mod extract;
+mod front;
 mod handler;
+mod handshake;
 mod io;
 mod legacy;
+mod listeners;
 mod middleware;
 mod namespace;
 mod operator;
+mod own;
 mod receipts;
+mod remote;
+mod root;
+mod server_side;
 mod session;
 mod socket;
 
 pub use ack::{Ack, AckEmit, AckError};
+pub use conn::Conn;
+pub use dynamic::{InvalidPattern, ParentNamespace, ParentOperator};
 pub use extract::{
-    Args, Auth, Context, Data, EventName, ExtractError, FromContext, Occasion, Reason,
+    Args, Auth, Context, Data, EventName, ExtractError, FromContext, Occasion, Reason, Transport,
 };
 pub use handler::Handler;
+pub use handshake::HandshakeDetails;
 pub use io::{Io, Settings};
+pub use listeners::{Event, EventError, ListenerId};
 pub use middleware::ConnectError;
 pub use namespace::NamespaceHandle;
-pub use operator::{IntoRooms, Operator, RemoteSocket};
+pub use operator::{IntoRooms, Operator};
 pub use receipts::{Agreed, EmitError};
+pub use remote::{FetchedSockets, RemoteSocket, SocketDetails};
+pub use server_side::ServerEvent;
 pub use session::{Session, SessionError, SessionUpdate};
 pub use socket::Socket;
 
+pub use crate::adapter::RoomEvent;
 pub use crate::transport::{
     ConnectionError, Engine, ErrorContext, Exchange, Forbidden, Halt, Handshake,
 };

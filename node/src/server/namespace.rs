@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Deref;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use arc_swap::{ArcSwap, Guard};
 use serde::Serialize;
 
 use super::ack::AckEmit;
+use super::dynamic::ParentInner;
 use super::handler::{BoxHandler, Handler, boxed};
 use super::middleware::{self, BoxMiddleware, ConnectError};
-use super::operator::{IntoRooms, Operator, RemoteSocket};
-use super::receipts::Agreed;
+use super::operator::{IntoRooms, Operator};
+use super::receipts::{Agreed, EmitError};
+use super::remote::{FetchedSockets, RemoteSocket};
+use super::server_side::{self, ServerEvent, ServerHandlers};
 use super::socket::Socket;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, RoomEvent};
+use crate::raft::state::{SocketId, Target};
 
 /// What an application registered for a namespace. Handlers are shared by all its sockets, so
 /// that a socket without handlers of its own costs nothing for them.
@@ -24,21 +29,24 @@ pub(crate) struct Handlers {
     pub(crate) connect: Option<BoxHandler>,
     pub(crate) disconnecting: Option<BoxHandler>,
     pub(crate) disconnect: Option<BoxHandler>,
+    pub(crate) error: Option<BoxHandler>,
     pub(crate) events: HashMap<Box<str>, BoxHandler, foldhash::fast::RandomState>,
+    pub(crate) server_events: ServerHandlers,
     pub(crate) middleware: Vec<BoxMiddleware>,
 }
 
-pub(crate) struct NamespaceInner {
-    pub(crate) adapter: Arc<Adapter>,
+/// Handlers, and the way to add to them while they are read.
+#[derive(Default)]
+pub(crate) struct Registry {
     /// Read for every event, and changed hardly ever.
     handlers: ArcSwap<Handlers>,
     /// Held while the handlers are replaced.
     registering: Mutex<()>,
 }
 
-impl NamespaceInner {
-    pub(crate) fn new(adapter: Arc<Adapter>) -> Self {
-        Self { adapter, handlers: ArcSwap::default(), registering: Mutex::default() }
+impl Registry {
+    pub(crate) fn new(handlers: Handlers) -> Self {
+        Self { handlers: ArcSwap::from_pointee(handlers), registering: Mutex::default() }
     }
 
     /// The handlers as they are now; others may be registered meanwhile.
@@ -51,6 +59,79 @@ impl NamespaceInner {
         let mut handlers = Handlers::clone(&self.handlers.load());
         register(&mut handlers);
         self.handlers.store(Arc::new(handlers));
+    }
+
+    pub(crate) fn on_connect<Args>(&self, handler: impl Handler<Args>) {
+        self.register(|handlers| handlers.connect = Some(boxed(handler)));
+    }
+
+    pub(crate) fn on<Args>(&self, event: &str, handler: impl Handler<Args>) {
+        self.register(|handlers| {
+            handlers.events.insert(event.into(), boxed(handler));
+        });
+    }
+
+    pub(crate) fn off(&self, event: &str) {
+        self.register(|handlers| {
+            handlers.events.remove(event);
+        });
+    }
+
+    pub(crate) fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) {
+        self.register(|handlers| handlers.disconnecting = Some(boxed(handler)));
+    }
+
+    pub(crate) fn on_disconnect<Args>(&self, handler: impl Handler<Args>) {
+        self.register(|handlers| handlers.disconnect = Some(boxed(handler)));
+    }
+
+    pub(crate) fn on_error<Args>(&self, handler: impl Handler<Args>) {
+        self.register(|handlers| handlers.error = Some(boxed(handler)));
+    }
+
+    pub(crate) fn on_server_event<F, Fut>(&self, event: &str, handler: F)
+    where
+        F: Fn(ServerEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.register(|handlers| {
+            handlers.server_events.insert(event.into(), server_side::boxed(handler));
+        });
+    }
+
+    pub(crate) fn off_server_event(&self, event: &str) {
+        self.register(|handlers| {
+            handlers.server_events.remove(event);
+        });
+    }
+
+    pub(crate) fn with<F, Fut>(&self, middleware: F)
+    where
+        F: Fn(Socket) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ConnectError>> + Send + 'static,
+    {
+        self.register(|handlers| handlers.middleware.push(middleware::boxed(middleware)));
+    }
+}
+
+pub(crate) struct NamespaceInner {
+    pub(crate) adapter: Arc<Adapter>,
+    registry: Registry,
+    /// Who made it when a client asked for it.
+    pub(super) parent: Option<Arc<ParentInner>>,
+    /// Sockets of this node that are in it, or about to be. Counted up under the lock of all
+    /// namespaces, so that none comes while it is removed.
+    pub(super) stays: AtomicUsize,
+}
+
+impl NamespaceInner {
+    pub(crate) fn new(adapter: Arc<Adapter>, parent: Option<Arc<ParentInner>>) -> Self {
+        let handlers = parent.as_ref().map(|parent| parent.handlers()).unwrap_or_default();
+        Self { adapter, registry: Registry::new(handlers), parent, stays: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn handlers(&self) -> Guard<Arc<Handlers>> {
+        self.registry.handlers()
     }
 }
 
@@ -65,28 +146,61 @@ impl NamespaceHandle {
 
     /// Runs for each socket once it is connected, before its first event is looked at.
     pub fn on_connect<Args>(&self, handler: impl Handler<Args>) -> &Self {
-        self.0.register(|handlers| handlers.connect = Some(boxed(handler)));
+        self.0.registry.on_connect(handler);
         self
     }
 
     /// Runs for each event of that name, in the order in which a client's events came. A later
     /// handler for the name replaces this one; a socket's own handler comes first.
     pub fn on<Args>(&self, event: &str, handler: impl Handler<Args>) -> &Self {
-        self.0.register(|handlers| {
-            handlers.events.insert(event.into(), boxed(handler));
-        });
+        self.0.registry.on(event, handler);
         self
+    }
+
+    /// Takes a handler of [`on`](Self::on) away.
+    pub fn off(&self, event: &str) {
+        self.0.registry.off(event);
     }
 
     /// Runs when a socket is about to leave, its rooms still known; takes a [`Reason`](super::Reason).
     pub fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) -> &Self {
-        self.0.register(|handlers| handlers.disconnecting = Some(boxed(handler)));
+        self.0.registry.on_disconnecting(handler);
         self
     }
 
     /// Runs when a socket has left; takes a [`Reason`](super::Reason).
     pub fn on_disconnect<Args>(&self, handler: impl Handler<Args>) -> &Self {
-        self.0.register(|handlers| handlers.disconnect = Some(boxed(handler)));
+        self.0.registry.on_disconnect(handler);
+        self
+    }
+
+    /// Runs when something went wrong with a socket that goes on all the same; takes an
+    /// [`EventError`](super::EventError).
+    pub fn on_error<Args>(&self, handler: impl Handler<Args>) -> &Self {
+        self.0.registry.on_error(handler);
+        self
+    }
+
+    /// Runs for each event of that name that the application on another node
+    /// [emits](Self::server_side_emit) in this namespace; those of one node start in their order.
+    pub fn on_server_event<F, Fut>(&self, event: &str, handler: F) -> &Self
+    where
+        F: Fn(ServerEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.0.registry.on_server_event(event, handler);
+        self
+    }
+
+    /// Takes a handler of [`on_server_event`](Self::on_server_event) away.
+    pub fn off_server_event(&self, event: &str) {
+        self.0.registry.off_server_event(event);
+    }
+
+    /// Tells `listener` what happens to the rooms of this node from now on, in order. A join is
+    /// told when it is called, and taken back if it cannot be agreed; a leave once it is agreed.
+    pub fn on_room_event(&self, listener: impl Fn(RoomEvent) + Send + Sync + 'static) -> &Self {
+        self.0.adapter.current().watch_rooms(listener);
         self
     }
 
@@ -96,13 +210,24 @@ impl NamespaceHandle {
         F: Fn(Socket) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), ConnectError>> + Send + 'static,
     {
-        self.0.register(|handlers| handlers.middleware.push(middleware::boxed(middleware)));
+        self.0.registry.with(middleware);
         self
+    }
+
+    /// The sockets of this node.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let all = self.0.adapter.local_recipients(&Target::default());
+        all.iter().filter_map(|recipient| Socket::of(recipient)).collect()
+    }
+
+    /// A socket of this node.
+    pub fn socket(&self, id: SocketId) -> Option<Socket> {
+        Socket::of(&*self.0.adapter.local_recipient(&id)?)
     }
 
     /// All sockets of the namespace, on all nodes.
     pub fn operator(&self) -> Operator {
-        Operator::new(self.0.adapter.clone())
+        Operator::new(self.0.adapter.current())
     }
 
     pub fn to(&self, rooms: impl IntoRooms) -> Operator {
@@ -138,6 +263,11 @@ impl NamespaceHandle {
         self.operator().volatile()
     }
 
+    /// All sockets: see [`Operator::compress`].
+    pub fn compress(&self, compress: bool) -> Operator {
+        self.operator().compress(compress)
+    }
+
     /// All sockets, with a limit for their answers: see [`Operator::timeout`].
     pub fn timeout(&self, timeout: Duration) -> Operator {
         self.operator().timeout(timeout)
@@ -146,6 +276,11 @@ impl NamespaceHandle {
     /// Sends an event to all sockets of the namespace.
     pub fn emit(&self, event: &str, args: &(impl Serialize + ?Sized)) -> Agreed {
         self.operator().emit(event, args)
+    }
+
+    /// Sends a `message` to all sockets of the namespace.
+    pub fn send(&self, args: &(impl Serialize + ?Sized)) -> Agreed {
+        self.operator().send(args)
     }
 
     /// Sends an event that all sockets of the namespace answer.
@@ -158,6 +293,31 @@ impl NamespaceHandle {
         self.operator().fetch_sockets()
     }
 
+    /// All sockets of the namespace, with what their owners tell: see [`Operator::fetch_details`].
+    pub async fn fetch_details(&self) -> FetchedSockets {
+        self.operator().fetch_details().await
+    }
+
+    /// Sends an event to the application on every other node that lives: at most once, behind
+    /// those that went to the same node before.
+    pub fn server_side_emit(
+        &self,
+        event: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> Result<(), EmitError> {
+        server_side::emit(&self.0.adapter, event, args)
+    }
+
+    /// The same, with one answer from each of them. A node that has none, or none in time, makes
+    /// the answers partial; one that dies meanwhile is not waited for.
+    pub fn server_side_emit_with_ack(
+        &self,
+        event: &str,
+        args: &(impl Serialize + ?Sized),
+    ) -> AckEmit {
+        server_side::emit_with_ack(&self.0.adapter, event, args)
+    }
+
     pub fn sockets_join(&self, rooms: impl IntoRooms) -> Agreed {
         self.operator().sockets_join(rooms)
     }
@@ -168,6 +328,12 @@ impl NamespaceHandle {
 
     pub fn disconnect_sockets(&self, close: bool) -> Agreed {
         self.operator().disconnect_sockets(close)
+    }
+}
+
+impl std::fmt::Debug for NamespaceHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NamespaceHandle").field(&self.name()).finish()
     }
 }
 

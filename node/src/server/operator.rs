@@ -7,16 +7,22 @@ use bytestring::ByteString;
 use serde::Serialize;
 
 use super::ack::AckEmit;
-use super::legacy;
 use super::receipts::{Agreed, EmitError};
+use super::remote::{self, FetchedSockets, RemoteSocket};
 use crate::adapter::{Adapter, EmitFlags};
 use crate::raft::Receipt;
-use crate::raft::state::{NodeId, Rooms, SessionFilter, SessionId, SocketId, Target};
+use crate::raft::state::{Rooms, SessionFilter, SocketId, Target};
 use crate::socketio::{Payload, to_payload};
 
 /// One room or several.
 pub trait IntoRooms {
     fn into_rooms(self) -> Rooms;
+}
+
+impl IntoRooms for Rooms {
+    fn into_rooms(self) -> Rooms {
+        self
+    }
 }
 
 impl IntoRooms for &str {
@@ -53,6 +59,19 @@ impl<T: Into<ByteString>, const N: usize> IntoRooms for [T; N] {
     fn into_rooms(self) -> Rooms {
         self.into_iter().map(Into::into).collect()
     }
+}
+
+/// Events that both ends keep for themselves (the official server's `RESERVED_EVENTS`): a client
+/// takes them for its own.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+pub(super) fn check_name(event: &str) -> Result<(), EmitError> {
+    if RESERVED.contains(&event) { Err(EmitError::Reserved) } else { Ok(()) }
+}
+
+pub(super) fn check_event(payload: &Payload) -> Result<(), EmitError> {
+    payload.event_name().map_or(Ok(()), |name| check_name(&name))
 }
 
 /// How long an emit with ack waits if nothing else is said.
@@ -127,7 +146,14 @@ impl Operator {
         self
     }
 
-    /// How long [`emit_with_ack`](Self::emit_with_ack) waits; five seconds if nothing is said.
+    /// Whether to compress the packet; as with the official server unless it compresses messages,
+    /// it makes no difference: polling responses are compressed by their size.
+    pub fn compress(self, _compress: bool) -> Self {
+        self
+    }
+
+    /// How long [`emit_with_ack`](Self::emit_with_ack) and [`fetch_details`](Self::fetch_details)
+    /// wait; five seconds if nothing is said.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -143,10 +169,18 @@ impl Operator {
 
     /// Sends an event whose arguments are passed on as they came.
     pub fn emit_payload(self, payload: Payload) -> Agreed {
+        if let Err(error) = check_event(&payload) {
+            return Agreed::refused(error);
+        }
         match self.invalid {
             Some(error) => Agreed::refused(EmitError::Filter(error)),
             None => self.adapter.emit(self.target, payload, self.flags).into(),
         }
+    }
+
+    /// Sends a `message`.
+    pub fn send(self, args: &(impl Serialize + ?Sized)) -> Agreed {
+        self.emit("message", args)
     }
 
     /// Sends an event that each recipient answers.
@@ -162,6 +196,7 @@ impl Operator {
         if let Some(error) = &self.invalid {
             return Err(EmitError::Filter(error.clone()));
         }
+        check_name(event)?;
         to_payload(Some(event), args).map_err(EmitError::Encode)
     }
 
@@ -188,6 +223,12 @@ impl Operator {
             });
         }
         sockets
+    }
+
+    /// The same sockets, with the handshake and the data that only their owners know, who are
+    /// asked for them. What is missing when the [timeout](Self::timeout) ends is `None`.
+    pub async fn fetch_details(&self) -> FetchedSockets {
+        remote::fetch_details(&self.adapter, self.fetch_sockets(), self.timeout).await
     }
 
     /// Has all that are meant join rooms.
@@ -226,48 +267,5 @@ impl Operator {
             return Receipt::done().into();
         }
         propose(Target { rooms, ..Target::default() }).into()
-    }
-}
-
-/// A socket on any node, as the cluster knows it.
-#[derive(Clone)]
-pub struct RemoteSocket {
-    pub id: SocketId,
-    pub node: NodeId,
-    pub session: SessionId,
-    /// Without the room of its own id.
-    pub rooms: Vec<ByteString>,
-    adapter: Arc<Adapter>,
-}
-
-impl RemoteSocket {
-    /// The id that the client goes by, as [`Socket::client_id`](super::Socket::client_id) has it.
-    pub fn client_id(&self) -> ByteString {
-        let alias = legacy::find_client_id(self.adapter.name(), &self.rooms);
-        alias.unwrap_or_else(|| self.id.as_str().into())
-    }
-
-    fn operator(&self) -> Operator {
-        Operator::new(self.adapter.clone()).to(self.id)
-    }
-
-    pub fn emit(&self, event: &str, args: &(impl Serialize + ?Sized)) -> Agreed {
-        self.operator().emit(event, args)
-    }
-
-    pub fn emit_with_ack(&self, event: &str, args: &(impl Serialize + ?Sized)) -> AckEmit {
-        self.operator().emit_with_ack(event, args)
-    }
-
-    pub fn join(&self, rooms: impl IntoRooms) -> Agreed {
-        self.operator().sockets_join(rooms)
-    }
-
-    pub fn leave(&self, rooms: impl IntoRooms) -> Agreed {
-        self.operator().sockets_leave(rooms)
-    }
-
-    pub fn disconnect(&self, close: bool) -> Agreed {
-        self.operator().disconnect_sockets(close)
     }
 }

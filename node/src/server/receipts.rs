@@ -25,6 +25,9 @@ pub enum EmitError {
     /// Did not happen: the socket was gone.
     #[error("socket is gone")]
     Gone,
+    /// Will never happen: the protocol keeps the event's name for itself.
+    #[error("reserved event name")]
+    Reserved,
     /// The arguments cannot be written as JSON.
     #[error("arguments cannot be encoded")]
     Encode(#[source] serde_json::Error),
@@ -42,6 +45,7 @@ impl EmitError {
             Self::Draining => ProposeError::Draining.as_str(),
             Self::Overloaded => ProposeError::Overloaded.as_str(),
             Self::Gone => "Gone",
+            Self::Reserved => "Reserved",
             Self::Encode(_) => "Encode",
             Self::Filter(_) => "Filter",
         }
@@ -67,6 +71,8 @@ pub struct Agreed(State);
 enum State {
     Refused(Option<EmitError>),
     Proposed(Receipt),
+    /// Several at once, and the first error of those that have ended.
+    Several(Vec<Agreed>, Option<EmitError>),
 }
 
 impl Agreed {
@@ -81,6 +87,13 @@ impl From<Receipt> for Agreed {
     }
 }
 
+/// Resolves once all have; to the first error, if there is one.
+impl FromIterator<Self> for Agreed {
+    fn from_iter<I: IntoIterator<Item = Self>>(several: I) -> Self {
+        Self(State::Several(several.into_iter().collect(), None))
+    }
+}
+
 impl Future for Agreed {
     type Output = Result<(), EmitError>;
 
@@ -88,6 +101,19 @@ impl Future for Agreed {
         match &mut self.0 {
             State::Refused(error) => {
                 Poll::Ready(Err(error.take().expect("not polled after completion")))
+            }
+            State::Several(pending, first_error) => {
+                pending.retain_mut(|agreed| match Pin::new(agreed).poll(context) {
+                    Poll::Pending => true,
+                    Poll::Ready(result) => {
+                        *first_error = first_error.take().or_else(|| result.err());
+                        false
+                    }
+                });
+                if !pending.is_empty() {
+                    return Poll::Pending;
+                }
+                Poll::Ready(first_error.take().map_or(Ok(()), Err))
             }
             State::Proposed(receipt) => {
                 Poll::Ready(match ready!(Pin::new(receipt).poll(context)) {

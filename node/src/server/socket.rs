@@ -1,22 +1,28 @@
 //! One client in one namespace.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use bytestring::ByteString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::ack::AckEmit;
-use super::handler::{BoxHandler, Handler, boxed};
+use super::conn::Conn;
+use super::extract::{Context, Occasion};
+use super::handler::{self, BoxHandler, Handler, boxed};
+use super::handshake::HandshakeDetails;
 use super::io::Io;
 use super::legacy;
+use super::listeners::{self, Event, EventError, ListenerId};
 use super::namespace::{NamespaceHandle, NamespaceInner};
-use super::operator::{IntoRooms, Operator};
+use super::operator::{IntoRooms, Operator, check_event};
+use super::own::{Gate, Own, OwnHandler};
 use super::receipts::{Agreed, EmitError};
 use super::session::Session;
-use crate::adapter::{Encoded, Phase, Recipient};
+use crate::adapter::{Above, Cluster, Encoded, Phase, Recipient};
 use crate::engineio::Revision;
 use crate::raft::Receipt;
 use crate::raft::state::{Rooms, SessionId, SocketId, Target};
@@ -47,15 +53,6 @@ enum Early {
     Proposed,
 }
 
-/// What most sockets do without.
-#[derive(Default)]
-struct Own {
-    events: HashMap<Box<str>, BoxHandler>,
-    disconnecting: Option<BoxHandler>,
-    disconnect: Option<BoxHandler>,
-    extensions: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-}
-
 impl Socket {
     pub(crate) fn new(
         recipient: Arc<Recipient>,
@@ -65,7 +62,7 @@ impl Socket {
         auth: Option<ByteString>,
         session: SessionId,
     ) -> Self {
-        Self(Arc::new(SocketInner {
+        let socket = Self(Arc::new(SocketInner {
             recipient,
             namespace,
             io,
@@ -74,7 +71,16 @@ impl Socket {
             session,
             early: Mutex::new(Early::Noted(None)),
             own: OnceLock::new(),
-        }))
+        }));
+        let inner: Weak<SocketInner> = Arc::downgrade(&socket.0);
+        socket.0.recipient.set_above(inner);
+        socket
+    }
+
+    /// The socket above a recipient, while it is there.
+    pub(crate) fn of(recipient: &Recipient) -> Option<Self> {
+        let above: Arc<dyn Any + Send + Sync> = recipient.above()?;
+        above.downcast().ok().map(Self)
     }
 
     pub fn id(&self) -> SocketId {
@@ -108,6 +114,17 @@ impl Socket {
         &self.0.handshake
     }
 
+    /// The same, field by field as the official server has them, with what the client sent with
+    /// its CONNECT.
+    pub fn handshake_details(&self) -> HandshakeDetails {
+        HandshakeDetails::new(&self.0.handshake, self.auth().unwrap_or_default())
+    }
+
+    /// The connection that this socket shares with those of its client's other namespaces.
+    pub fn conn(&self) -> Conn {
+        Conn::new(self.clone())
+    }
+
     pub fn io(&self) -> Io {
         self.0.io.clone()
     }
@@ -130,9 +147,27 @@ impl Socket {
         rooms
     }
 
+    /// The JSON object that the application keeps with the socket on this node; others see it with
+    /// [`fetch_details`](Operator::fetch_details). What the whole cluster agrees on is the
+    /// [session](Self::session).
+    pub fn data(&self) -> Arc<Map<String, Value>> {
+        self.own().map(|own| own.data.clone()).unwrap_or_default()
+    }
+
+    /// The same, as a type.
+    pub fn data_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_value(Value::Object(Map::clone(&self.data())))
+    }
+
+    /// Changes the object.
+    pub fn update_data<R>(&self, change: impl FnOnce(&mut Map<String, Value>) -> R) -> R {
+        self.change_own(|own| change(Arc::make_mut(&mut own.data)))
+    }
+
     /// Keeps a value with the socket, one for each type; the one that was there.
     pub fn set_extension<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
-        let old = self.make_own().extensions.insert(TypeId::of::<T>(), Arc::new(value));
+        let value = Arc::new(value);
+        let old = self.change_own(|own| own.extensions.insert(TypeId::of::<T>(), value));
         old.and_then(|old| old.downcast().ok())
     }
 
@@ -191,12 +226,21 @@ impl Socket {
     /// Sends an event whose arguments are passed on as they came. In middleware it goes to the
     /// client at once, ahead of its CONNECT.
     pub fn emit_payload(&self, payload: Payload) -> Agreed {
+        if let Err(error) = check_event(&payload) {
+            return Agreed::refused(error);
+        }
         if self.0.recipient.phase() == Phase::Connecting {
             self.push(Encoded::packet(Kind::Event, self.namespace_name(), None, &payload));
+            self.call_outgoing(&payload);
             return Receipt::done().into();
         }
         let target = Target { rooms: self.id().into_rooms(), ..Target::default() };
         self.0.namespace.adapter.emit(target, payload, Default::default()).into()
+    }
+
+    /// Sends a `message`.
+    pub fn send(&self, args: &(impl Serialize + ?Sized)) -> Agreed {
+        self.emit("message", args)
     }
 
     /// Sends an event that the client answers.
@@ -207,6 +251,26 @@ impl Socket {
     /// This socket as a target, to say how a packet travels: `socket.itself().volatile()`.
     pub fn itself(&self) -> Operator {
         Operator::new(self.0.namespace.adapter.clone()).to(self.id())
+    }
+
+    /// This socket, if it can take a packet now: see [`Operator::volatile`].
+    pub fn volatile(&self) -> Operator {
+        self.itself().volatile()
+    }
+
+    /// This socket: see [`Operator::compress`].
+    pub fn compress(&self, compress: bool) -> Operator {
+        self.itself().compress(compress)
+    }
+
+    /// This socket, with a limit for its answer: see [`Operator::timeout`].
+    pub fn timeout(&self, timeout: Duration) -> Operator {
+        self.itself().timeout(timeout)
+    }
+
+    /// This node's sockets of the namespace but this one.
+    pub fn local(&self) -> Operator {
+        self.broadcast().local()
     }
 
     /// All sockets of the namespace but this one.
@@ -236,24 +300,115 @@ impl Socket {
 
     /// Runs for each event of that name of this socket alone.
     pub fn on<Args>(&self, event: &str, handler: impl Handler<Args>) {
-        self.make_own().events.insert(event.into(), boxed(handler));
+        self.set_handler(event, boxed(handler), false);
     }
 
-    /// Takes a handler of [`on`](Self::on) away.
+    /// Runs for the next event of that name of this socket alone.
+    pub fn once<Args>(&self, event: &str, handler: impl Handler<Args>) {
+        self.set_handler(event, boxed(handler), true);
+    }
+
+    fn set_handler(&self, event: &str, handler: BoxHandler, is_once: bool) {
+        let handler = OwnHandler { handler, is_once };
+        self.change_own(|own| own.events.insert(event.into(), handler));
+    }
+
+    /// Takes a handler of [`on`](Self::on) or [`once`](Self::once) away.
     pub fn off(&self, event: &str) {
         if let Some(mut own) = self.own() {
             own.events.remove(event);
         }
     }
 
+    /// Asks `middleware`, after those added before, about each event of this socket before its
+    /// handler is called. An event that it refuses is not handled; the error goes to
+    /// [`on_error`](Self::on_error).
+    pub fn with<F, Fut>(&self, middleware: F)
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), EventError>> + Send + 'static,
+    {
+        let middleware = listeners::boxed(middleware);
+        self.change_own(|own| own.middleware.push(middleware));
+    }
+
+    /// Runs for every event of this socket, before its middleware and its handler.
+    pub fn on_any<Args>(&self, handler: impl Handler<Args>) -> ListenerId {
+        let handler = boxed(handler);
+        self.change_own(|own| own.incoming.append(handler))
+    }
+
+    /// The same, before those that were added already.
+    pub fn prepend_any<Args>(&self, handler: impl Handler<Args>) -> ListenerId {
+        let handler = boxed(handler);
+        self.change_own(|own| own.incoming.prepend(handler))
+    }
+
+    /// Takes one of them away, or (`None`) all.
+    pub fn off_any(&self, listener: impl Into<Option<ListenerId>>) {
+        if let Some(mut own) = self.own() {
+            own.incoming.remove(listener.into());
+        }
+    }
+
+    /// Those that are there, in the order in which they are called.
+    pub fn listeners_any(&self) -> Vec<ListenerId> {
+        self.own().map(|own| own.incoming.ids()).unwrap_or_default()
+    }
+
+    /// Runs for every event that is queued for this socket, broadcasts included. What it does
+    /// before it first waits is done by the namespace's delivery: it should be quick.
+    pub fn on_any_outgoing<Args>(&self, handler: impl Handler<Args>) -> ListenerId {
+        let handler = boxed(handler);
+        let id = self.change_own(|own| own.outgoing.append(handler));
+        self.hear();
+        id
+    }
+
+    /// The same, before those that were added already.
+    pub fn prepend_any_outgoing<Args>(&self, handler: impl Handler<Args>) -> ListenerId {
+        let handler = boxed(handler);
+        let id = self.change_own(|own| own.outgoing.prepend(handler));
+        self.hear();
+        id
+    }
+
+    /// Takes one of them away, or (`None`) all.
+    pub fn off_any_outgoing(&self, listener: impl Into<Option<ListenerId>>) {
+        let Some(mut own) = self.own() else { return };
+        own.outgoing.remove(listener.into());
+        drop(own);
+        self.hear();
+    }
+
+    /// Those that are there, in the order in which they are called.
+    pub fn listeners_any_outgoing(&self) -> Vec<ListenerId> {
+        self.own().map(|own| own.outgoing.ids()).unwrap_or_default()
+    }
+
+    /// Has the adapter tell of what it queues for this socket, as long as anyone listens.
+    fn hear(&self) {
+        let hears = self.own().is_some_and(|own| !own.outgoing.is_empty());
+        self.0.namespace.adapter.hear(&self.0.recipient, hears);
+    }
+
+    /// Runs when something went wrong with this socket that goes on all the same; takes an
+    /// [`EventError`]. The namespace's own handler comes first.
+    pub fn on_error<Args>(&self, handler: impl Handler<Args>) {
+        let handler = boxed(handler);
+        self.change_own(|own| own.error = Some(handler));
+    }
+
     /// Runs when this socket is about to leave, its rooms still known.
     pub fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) {
-        self.make_own().disconnecting = Some(boxed(handler));
+        let handler = boxed(handler);
+        self.change_own(|own| own.disconnecting = Some(handler));
     }
 
     /// Runs when this socket has left.
     pub fn on_disconnect<Args>(&self, handler: impl Handler<Args>) {
-        self.make_own().disconnect = Some(boxed(handler));
+        let handler = boxed(handler);
+        self.change_own(|own| own.disconnect = Some(handler));
     }
 
     pub(crate) fn recipient(&self) -> &Arc<Recipient> {
@@ -276,9 +431,40 @@ impl Socket {
         }
     }
 
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        self.0.io.cluster()
+    }
+
     /// The socket's own handler for an event.
-    pub(crate) fn own_handler(&self, event: &str) -> Option<BoxHandler> {
-        self.own()?.events.get(event).cloned()
+    pub(crate) fn take_own_handler(&self, event: &str) -> Option<BoxHandler> {
+        self.own()?.take_handler(event)
+    }
+
+    /// What stands before the handlers of its events, if anything does.
+    pub(crate) fn gate(&self) -> Option<Gate> {
+        self.own()?.gate()
+    }
+
+    /// The namespace's handler for errors, then its own.
+    pub(crate) fn error_handlers(&self) -> [Option<BoxHandler>; 2] {
+        let own = self.own().and_then(|own| own.error.clone());
+        [self.0.namespace.handlers().error.clone(), own]
+    }
+
+    /// Its handler for another transport of its connection.
+    pub(crate) fn upgrade_handler(&self) -> Option<BoxHandler> {
+        self.own()?.upgrade.clone()
+    }
+
+    fn call_outgoing(&self, event: &Payload) {
+        let listeners = self.own().map(|own| own.outgoing.handlers()).unwrap_or_default();
+        let name = if listeners.is_empty() { None } else { event.event_name() };
+        let Some(name) = name else { return };
+        let occasion = Occasion::Event { name: &name, payload: event, ack_id: None };
+        let context = Context { socket: self, occasion };
+        for listener in &listeners {
+            handler::run(listener, &context, self.cluster());
+        }
     }
 
     /// The namespace's handlers for the end of a socket, then its own.
@@ -304,9 +490,15 @@ impl Socket {
         self.0.own.get().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn make_own(&self) -> MutexGuard<'_, Own> {
+    pub(super) fn change_own<R>(&self, change: impl FnOnce(&mut Own) -> R) -> R {
         self.0.own.get_or_init(Box::default);
-        self.own().expect("it was made above")
+        change(&mut self.own().expect("it was made above"))
+    }
+}
+
+impl Above for SocketInner {
+    fn handle_outgoing(self: Arc<Self>, event: &Payload) {
+        Socket(self).call_outgoing(event);
     }
 }
 

@@ -8,7 +8,7 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use crate::adapter::Outbox;
-use crate::engineio::{CloseReason, Message};
+use crate::engineio::{CloseReason, Message, TransportKind};
 
 use super::hooks::Engine;
 
@@ -22,6 +22,8 @@ pub trait Client: Send + 'static {
     fn handle_deadline(&mut self, now: Instant);
     /// When [`handle_deadline`](Self::handle_deadline) wants to be called; asked after each call.
     fn deadline(&self) -> Option<Instant>;
+    /// The connection has gone over to another transport.
+    fn handle_upgrade(&mut self, _transport: TransportKind) {}
     /// The connection is over. Called once, last.
     fn handle_close(&mut self, reason: CloseReason);
 }

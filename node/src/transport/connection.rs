@@ -89,6 +89,7 @@ impl ConnectionTask {
     ) -> Self {
         let is_writable = matches!(transport, Transport::WebSocket(_));
         outbox.mark_writable(is_writable);
+        outbox.mark_transport(transport.kind());
         let revision = outbox.revision();
         let core = Connection::new(transport.kind(), revision, &config, Instant::now());
         Self {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::adapter::Encoded;
-use crate::engineio::{CloseReason, Packet};
+use crate::engineio::{CloseReason, Packet, TransportKind};
 use crate::metrics;
 
 use super::super::polling::{Command, Happening, PollAnswer, Polling, Post, PostAnswer, PostBody};
@@ -181,6 +181,8 @@ impl ConnectionTask {
         websocket.writer.pending.append(&mut polling.pending);
         self.transport = Transport::WebSocket(*websocket);
         self.registration.stop_polling();
+        self.outbox.mark_transport(TransportKind::WebSocket);
+        self.call_client(|client| client.handle_upgrade(TransportKind::WebSocket));
         self.write_frames();
     }
 }
