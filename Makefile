@@ -20,18 +20,20 @@ JS_INSTALLED := $(JS)/node_modules/.package-lock.json
 CLIENT_DIR := $(JS)/node_modules/socket.io-client/dist
 CHROMIUM ?= /usr/bin/chromium
 export CHROMIUM
+HAPROXY ?= /usr/sbin/haproxy
+export HAPROXY
 
 FLOTILLA := target/release/flotilla
 CLUSTER := target/release/cluster --nodes $(NODES) --delivery $(DELIVERY) --flotilla $(FLOTILLA) \
 	--client-dir $(CLIENT_DIR) --config deploy/local.toml
 
-.PHONY: help setup build cluster run check test unit-test cluster-test client-test browser-test sim-test \
-	fuzz-test bench reference
+.PHONY: help setup build cluster run check test unit-test cluster-test client-test balancer-test browser-test \
+	sim-test fuzz-test bench reference
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(JS_INSTALLED) $(CHROMIUM) ## Installs what the tests need: npm packages and Chromium.
+setup: $(JS_INSTALLED) $(CHROMIUM) $(HAPROXY) ## Installs what the tests need: npm packages, Chromium and HAProxy.
 
 $(JS_INSTALLED): $(JS)/package.json $(JS)/package-lock.json
 	npm --prefix $(JS) ci --no-audit --no-fund
@@ -42,6 +44,11 @@ $(JS_INSTALLED): $(JS)/package.json $(JS)/package-lock.json
 	@[ "$$(id -u)" = 0 ] || { echo "the browser test needs Chromium: apt-get install chromium, or CHROMIUM=path" >&2; exit 1; }
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
+
+/usr/sbin/haproxy:
+	@[ "$$(id -u)" = 0 ] || { echo "the balancer test needs HAProxy: apt-get install haproxy, or HAPROXY=path" >&2; exit 1; }
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy
 
 build: ## Builds the node and the tools, optimised.
 	cargo build --release --package flotilla --package cluster-tests --bins
@@ -56,7 +63,7 @@ check: ## Format and lints; a warning is an error.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-test: check build unit-test cluster-test client-test browser-test fuzz-test ## Everything that CI runs.
+test: check build unit-test cluster-test client-test balancer-test browser-test fuzz-test ## Everything that CI runs.
 
 unit-test: ## The node's own tests: cores, properties, one node at its public door.
 	cargo test --locked --package flotilla --package flotilla-proto
@@ -73,6 +80,10 @@ client-test: build $(JS_INSTALLED) ## Official and raw clients against real clus
 	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent raw
 	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent grpc
 	. $(JS)/timers/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent timers
+	. $(JS)/msgpack/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent msgpack
+
+balancer-test: build $(JS_INSTALLED) $(HAPROXY) ## The client suites through a round-robin HAProxy before the nodes, for connections and for requests.
+	$(CLUSTER) --dir target/balancer-test --exec npm --prefix $(JS) run --silent balancer
 
 browser-test: build $(JS_INSTALLED) $(CHROMIUM) ## The chat page in Chromium; UPDATE_SCREENSHOT=1 renews docs/chat.png.
 	$(CLUSTER) --dir target/browser-test --exec npm --prefix $(JS) run --silent browser

@@ -84,6 +84,8 @@ pub enum EmitError {
 #[derive(Debug, Clone)]
 pub struct Builder {
     url: String,
+    /// Where the requests of a polling client go after its first, in turn.
+    roams: Vec<String>,
     namespace: String,
     auth: Option<Value>,
     transport: Transport,
@@ -107,6 +109,13 @@ impl Builder {
         self
     }
 
+    /// Polls, each request at the next of these nodes, whoever owns the connection.
+    pub fn roaming(mut self, urls: Vec<String>) -> Self {
+        self.transport = Transport::Polling;
+        self.roams = urls;
+        self
+    }
+
     /// How long an emit waits for its ack.
     pub fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.ack_timeout = timeout;
@@ -119,7 +128,7 @@ impl Builder {
         let tasks = TaskTracker::new();
         let wire = match self.transport {
             Transport::WebSocket => websocket::open(&self.url, &tasks, &shutdown).await?,
-            Transport::Polling => polling::open(&self.url, &tasks, &shutdown).await?,
+            Transport::Polling => polling::open(&self.url, self.roams, &tasks, &shutdown).await?,
         };
         let (commands, command_queue) = mpsc::channel(1024);
         let (state, mut states) = watch::channel(State::Connecting);
@@ -186,6 +195,7 @@ impl Client {
     pub fn builder(url: &str) -> Builder {
         Builder {
             url: url.to_owned(),
+            roams: Vec::new(),
             namespace: "/".to_owned(),
             auth: None,
             transport: Transport::WebSocket,

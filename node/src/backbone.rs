@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::adapter::Cluster;
+use crate::adapter::{Cluster, Encoder};
 use crate::net::{self, Incoming};
 use crate::peers::{Member, Peers, PeersConfig, Tunnels};
 use crate::raft::state::NodeStatus;
@@ -28,6 +28,7 @@ impl Backbone {
     pub async fn start(
         options: Options,
         incoming: Incoming,
+        encoder: Encoder,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
@@ -44,7 +45,8 @@ impl Backbone {
             }
         };
         tasks.spawn_on(serving, raft.handle());
-        let cluster = Cluster::new(raft.clone(), peers.clone(), tasks.clone(), stop.clone());
+        let cluster =
+            Cluster::new(raft.clone(), peers.clone(), encoder, tasks.clone(), stop.clone());
         let backbone = Self { raft, peers, cluster, tunnels, tasks, stop };
         backbone.spawn(backbone.cluster.clone().run_inbound(inbound));
         backbone.spawn(backbone.clone().watch_peers());

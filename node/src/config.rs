@@ -15,9 +15,10 @@ use tracing_subscriber::EnvFilter;
 pub use args::{Args, Command};
 pub use sources::ConfigError;
 
-use crate::adapter::DeliveryMode;
+use crate::adapter::{DeliveryMode, OutboxLimits, OutboxPolicy};
 use crate::engineio::EngineConfig;
 use crate::raft::config::{ClusterConfig, RaftConfig};
+use crate::socketio::ParserChoice;
 
 /// The settings of a node, fixed at its start. The parts' own sections stand with the parts.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -133,6 +134,8 @@ pub struct SocketioConfig {
     pub connect_timeout: Duration,
     /// Whether a dynamic namespace ends with its last socket on the node.
     pub cleanup_empty_child_namespaces: bool,
+    /// How packets are written: as text and attachments, or as MessagePack. Clients must do the same.
+    pub parser: ParserChoice,
     /// Whether the client's script is served at `/socket.io/socket.io.js`.
     pub serve_client: bool,
     /// The `dist` folder of the npm package socket.io-client; without it no script is served.
@@ -144,6 +147,7 @@ impl Default for SocketioConfig {
         Self {
             connect_timeout: Duration::from_secs(45),
             cleanup_empty_child_namespaces: false,
+            parser: ParserChoice::Default,
             serve_client: true,
             client_dir: None,
         }
@@ -156,17 +160,19 @@ pub struct NamespaceConfig {
     pub delivery: DeliveryMode,
 }
 
-/// What may wait for one client, before it counts as too slow and is disconnected.
+/// What may wait for one client before it counts as too slow, and what happens then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboxConfig {
     pub max_bytes: usize,
     pub max_packets: usize,
+    pub policy: OutboxPolicy,
 }
 
 impl Default for OutboxConfig {
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, max_packets: 65_536 }
+        let OutboxLimits { max_bytes, max_packets, policy } = OutboxLimits::default();
+        Self { max_bytes, max_packets, policy }
     }
 }
 

@@ -225,6 +225,9 @@ impl RelayFailures {
 /// Packets that were not delivered because the client could not take a volatile packet at once.
 pub static DROPS_VOLATILE: Counter = Counter::new();
 
+/// Volatile packets that a full outbox did not take, or that made way in one.
+pub static DROPS_OUTBOX_FULL: Counter = Counter::new();
+
 /// Packets thrown away with the outbox of a client that read too slowly.
 pub static DROPS_SLOW_CONSUMER: Counter = Counter::new();
 
@@ -265,6 +268,18 @@ pub fn protocol_error(kind: &'static str) {
 
 fn lock_errors() -> MutexGuard<'static, BTreeMap<&'static str, u64>> {
     SOCKETIO_ERRORS.lock().expect("nothing panics while it counts")
+}
+
+/// Ends of connections. Each is much more work than this lock.
+static CONNECTIONS_CLOSED: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+/// Counts the end of a connection. The reasons are a closed set.
+pub fn connection_closed(reason: &'static str) {
+    *lock_closed().entry(reason).or_default() += 1;
+}
+
+fn lock_closed() -> MutexGuard<'static, BTreeMap<&'static str, u64>> {
+    CONNECTIONS_CLOSED.lock().expect("nothing panics while it counts")
 }
 
 /// A metric as a scrape shows it.
@@ -346,6 +361,7 @@ pub fn counters() -> Vec<Sample<u64>> {
         ),
     ];
     samples.extend(drops());
+    samples.extend(connections_closed());
     samples.extend(relays());
     samples.extend(protocol_errors());
     samples
@@ -354,6 +370,7 @@ pub fn counters() -> Vec<Sample<u64>> {
 fn drops() -> impl Iterator<Item = Sample<u64>> {
     [
         ("volatile", &DROPS_VOLATILE),
+        ("outbox_full", &DROPS_OUTBOX_FULL),
         ("slow_consumer", &DROPS_SLOW_CONSUMER),
         ("peer_refused", &PEER_MESSAGES_REFUSED),
         ("inbound_full", &DROPS_INBOUND_FULL),
@@ -365,6 +382,18 @@ fn drops() -> impl Iterator<Item = Sample<u64>> {
         help: "Packets and messages that were dropped.",
         label: Some(("reason", reason.to_owned())),
         value: counter.total(),
+    })
+}
+
+fn connections_closed() -> impl Iterator<Item = Sample<u64>> {
+    let closed: Vec<(&str, u64)> =
+        lock_closed().iter().map(|(reason, count)| (*reason, *count)).collect();
+    closed.into_iter().map(|(reason, value)| Sample {
+        name: "flotilla_connections_closed_total",
+        unit: Unit::Count,
+        help: "Connections that ended.",
+        label: Some(("reason", reason.replace(' ', "_"))),
+        value,
     })
 }
 
@@ -444,6 +473,9 @@ pub fn histograms() -> [(&'static str, &'static str, &'static Delays); 2] {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
     pub connections: u64,
+    pub outbox_bytes: u64,
+    pub outbox_packets: u64,
+    pub outbox_largest_bytes: u64,
     pub sockets: u64,
     pub rooms: u64,
     pub sessions: u64,
@@ -458,11 +490,24 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    pub fn samples(&self) -> [Sample<u64>; 12] {
+    pub fn samples(&self) -> [Sample<u64>; 15] {
         let gauge = |name, unit, help, value| Sample { name, unit, help, label: None, value };
         let count = |name, help, value| gauge(name, Unit::Count, help, value);
         [
             count("flotilla_connections", "Connections of this node.", self.connections),
+            gauge(
+                "flotilla_outbox_bytes",
+                Unit::Bytes,
+                "What waits for clients. Broadcasts count for each.",
+                self.outbox_bytes,
+            ),
+            count("flotilla_outbox_packets", "Packets that wait for clients.", self.outbox_packets),
+            gauge(
+                "flotilla_outbox_largest_bytes",
+                Unit::Bytes,
+                "What waits for the client that most waits for.",
+                self.outbox_largest_bytes,
+            ),
             count("flotilla_sockets", "Sockets of this node, in all namespaces.", self.sockets),
             count("flotilla_rooms", "Rooms with members, on whatever node.", self.rooms),
             count("flotilla_sessions", "Sessions that were written, of all nodes.", self.sessions),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::adapter::OutboxLimits;
+use crate::adapter::{Encoder, OutboxLimits};
 use crate::admin::Admin;
 use crate::apps::{conformance, relay};
 use crate::backbone::Backbone;
@@ -119,6 +119,7 @@ impl Node {
         let backbone = Backbone::start(
             raft_options(&config, address),
             net::tcp_incoming(nodes),
+            Encoder::new(config.socketio.parser.parser()),
             tasks.clone(),
             back.clone(),
         )
@@ -149,6 +150,7 @@ impl Node {
             OutboxLimits {
                 max_bytes: config.outbox.max_bytes,
                 max_packets: config.outbox.max_packets,
+                policy: config.outbox.policy,
             },
             accept,
             pages,
@@ -199,6 +201,12 @@ impl Node {
 
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Client streams that this node passes on to their connections' owners, and those that other
+    /// nodes pass on to it.
+    pub fn relayed_count(&self) -> usize {
+        self.transport.relayed_count()
     }
 
     /// Resolves once this node serves clients as a member of a cluster.
@@ -313,8 +321,12 @@ fn raft_options(config: &Config, bound: SocketAddr) -> Options {
 fn gauges(backbone: &Backbone, transport: &Transport) -> Gauges {
     let Backbone { raft, peers, tunnels, .. } = backbone;
     let (view, numbers) = (raft.view(), raft.numbers());
+    let (outboxes, largest_bytes) = transport.outbox_sizes();
     Gauges {
         connections: transport.connection_count() as u64,
+        outbox_bytes: outboxes.bytes as u64,
+        outbox_packets: outboxes.packets as u64,
+        outbox_largest_bytes: largest_bytes as u64,
         sockets: view.sockets_of(raft.node_id()) as u64,
         rooms: view.rooms_len() as u64,
         sessions: view.sessions_len() as u64,

@@ -107,3 +107,17 @@ fn only_raft_names_openraft_and_every_file_says_what_it_is_for() {
         }
     }
 }
+
+/// A parser may be another than the default one, whose text `Encoded` writes by itself.
+#[test]
+fn packets_are_encoded_by_the_servers_parser() {
+    for (path, text) in ["adapter", "server"].into_iter().flat_map(sources) {
+        let file = path.file_name().unwrap().to_string_lossy();
+        if ["outbox.rs", "encoder.rs"].contains(&&*file) || file.contains("tests") {
+            continue;
+        }
+        for call in ["Encoded::packet(", "Encoded::pieces("] {
+            assert!(!code(&text).contains(call), "{} says {call}..)", path.display());
+        }
+    }
+}

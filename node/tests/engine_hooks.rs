@@ -146,7 +146,7 @@ async fn application_is_told_why_a_request_is_refused() {
         ),
         (RequestError::Forbidden, ErrorContext::Forbidden { message: Some(text("not today")) }),
     ];
-    let errors = errors.lock().unwrap();
+    let errors = std::mem::take(&mut *errors.lock().unwrap());
     assert_eq!(errors.len(), contexts.len(), "{errors:?}");
     for (error, (code, context)) in errors.iter().zip(contexts) {
         assert_eq!((error.code, &error.context), (code, &context));
@@ -154,7 +154,7 @@ async fn application_is_told_why_a_request_is_refused() {
         assert_eq!(error.request.uri.path(), "/socket.io/");
     }
     assert_eq!(errors[5].context.name(), Some("TRANSPORT_MISMATCH"));
-    drop((ws, errors));
+    drop(ws);
     node.stop().await;
 }
 

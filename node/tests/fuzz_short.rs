@@ -84,6 +84,11 @@ fn socketio_client_takes_any_messages() {
 }
 
 #[test]
+fn msgpack_parser_takes_any_message() {
+    fuzz("msgpack", targets::msgpack);
+}
+
+#[test]
 fn engineio_codec_takes_any_input() {
     fuzz("engineio", targets::engineio);
 }

@@ -17,7 +17,7 @@ use tokio_tungstenite::MaybeTlsStream;
 
 #[tokio::test]
 async fn client_that_does_not_read_is_disconnected_and_delays_nobody() {
-    let limits = OutboxLimits { max_bytes: 100_000, max_packets: 1000 };
+    let limits = OutboxLimits { max_bytes: 100_000, max_packets: 1000, ..OutboxLimits::default() };
     let node = Node::with_parts(EngineConfig::default(), limits, Pages::new()).await;
     let slow = node.websocket().await;
     let mut quick = node.websocket().await;
@@ -73,7 +73,8 @@ async fn impatient_node() -> Node {
         ping_timeout: Duration::from_millis(200),
         ..EngineConfig::default()
     };
-    let limits = OutboxLimits { max_bytes: 200_000_000, max_packets: 10_000 };
+    let limits =
+        OutboxLimits { max_bytes: 200_000_000, max_packets: 10_000, ..OutboxLimits::default() };
     Node::with_parts(config, limits, Pages::new()).await
 }
 
@@ -115,7 +116,7 @@ async fn answer_to_a_poll_that_nobody_reads_is_given_up() {
 
 #[tokio::test]
 async fn client_that_does_not_poll_is_disconnected() {
-    let limits = OutboxLimits { max_bytes: 100_000, max_packets: 10 };
+    let limits = OutboxLimits { max_bytes: 100_000, max_packets: 10, ..OutboxLimits::default() };
     let node = Node::with_parts(EngineConfig::default(), limits, Pages::new()).await;
     let sid = node.open().await;
     let outbox = node.echo.outbox(0);

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use flotilla::adapter::Pushed;
+use flotilla::adapter::{OutboxLimits, Pushed};
 use flotilla::engineio::{CloseReason, EngineConfig};
 use support::http::{receive, send};
 use support::{Node, PATIENCE, message};
@@ -402,7 +402,7 @@ async fn preflight_is_answered_where_origins_are_allowed() {
 #[tokio::test]
 async fn pages_are_served_beside_the_connections() {
     let pages = flotilla::transport::Pages::new().with_page("/", "text/html; charset=utf-8", "<p>");
-    let limits = flotilla::adapter::OutboxLimits { max_bytes: 1000, max_packets: 10 };
+    let limits = OutboxLimits { max_bytes: 1000, max_packets: 10, ..OutboxLimits::default() };
     let node = Node::with_parts(EngineConfig::default(), limits, pages).await;
     let page = node.request("GET / HTTP/1.1", "").await;
     assert_eq!((page.status, page.body.as_str()), (200, "<p>"));

@@ -220,9 +220,8 @@ async fn middleware_of_events_lets_pass_or_refuses() {
                     }
                     Ok(())
                 });
-                let own = heard.clone();
                 socket.on_error(move |error: EventError| {
-                    note(&own, format!("own {error}"));
+                    note(&heard, format!("own {error}"));
                     async {}
                 });
                 async {}

@@ -50,7 +50,8 @@ for (const [mode, transports] of Object.entries(MODES)) {
       assert.equal(member.tagged(tag).length, 2);
     });
 
-    test("a join is visible at once to emits on the socket's own node", async (t) => {
+    // Behind a balancer nobody can tell which node that is.
+    test("a join is visible at once to emits on the socket's own node", { skip: three[1].isBalancer }, async (t) => {
       const [member, neighbour] = await connectAll(t, [three[1], three[1]], options(transports));
       const room = unique("room");
       await member.done("join", room);

@@ -4,12 +4,14 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { MODES, connect, connectAll, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
+import { isMsgpack } from "../lib/parser.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
 printVersions("socket.io-client", "engine.io-client", "socket.io-parser");
 
 const SHAPES = {
-  scalars: [null, true, false, 0, -1, 1.5, 1e21, -1e-7, 9007199254740991, "", "text"],
+  // The msgpack parser of npm writes integers from 2^64 on as other ones.
+  scalars: [null, true, false, 0, -1, 1.5, ...(isMsgpack ? [] : [1e21]), -1e-7, 9007199254740991, "", "text"],
   containers: [[], {}, [[]], [{}], { a: [] }, { a: { b: { c: [1, [2, [3]]] } } }],
   "keys that look special": [
     { "": 1, " ": 2, "1": 3, constructor: 4, toJSON: 5, "a.b": 6, 'q"\\': 7 },
@@ -55,7 +57,8 @@ for (const [mode, transports] of Object.entries(MODES)) {
       assert.deepEqual(await client.ask("echo"), []);
     });
 
-    test("typed arrays and array buffers arrive as their bytes", async (t) => {
+    // In MessagePack they have a type of their own, and differ between Node and browsers.
+    test("typed arrays and array buffers arrive as their bytes", { skip: isMsgpack }, async (t) => {
       const client = await connect(t, three[0], { transports });
       const [fromArray, fromBuffer] = await client.ask("echo", new Uint16Array([1, 256]), bytes(5, 6).buffer.slice(0, 0));
       assert.deepEqual([...fromArray], [1, 0, 0, 1]);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before } from "node:test";
 import { Client } from "./client.mjs";
+import { parser } from "./parser.mjs";
 import { io } from "socket.io-client";
 
 /**
@@ -24,5 +25,5 @@ export function withBystanders(nodes) {
 }
 
 function open(node, transport) {
-  return new Client(io(node.url, { transports: [transport], forceNew: true }), `bystander ${node.id} (${transport})`);
+  return new Client(io(node.url, { transports: [transport], forceNew: true, ...parser }), `bystander ${node.id} (${transport})`);
 }

@@ -2,6 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { io } from "socket.io-client";
+import { parser } from "./parser.mjs";
 import { until, within } from "./until.mjs";
 
 /** The three ways in which a client may travel; suites run once for each. */
@@ -102,7 +103,7 @@ export class Client {
 
 /** Starts to connect; the test closes the client at its end. `t` is the test's context. */
 export function dial(t, node, { transports = ["websocket"], namespace = "/", ...options } = {}) {
-  const socket = io(node.url + namespace, { transports, forceNew: true, reconnectionDelay: 50, ...options });
+  const socket = io(node.url + namespace, { transports, forceNew: true, reconnectionDelay: 50, ...parser, ...options });
   const client = new Client(socket, `${node.id}${namespace} (${transports.join("+")})`);
   t.after(() => client.close());
   return client;

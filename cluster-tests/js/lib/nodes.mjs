@@ -10,7 +10,7 @@ if (!listed) {
 // npm runs scripts in the package's folder; a relative path was meant from where npm was called.
 const path = isAbsolute(listed) ? listed : join(process.env.INIT_CWD ?? process.cwd(), listed);
 
-/** Every node of the cluster: `{id, url, grpc}`. */
+/** Every node of the cluster: `{id, url, admin, grpc}`; with `isBalancer` if `url` leads to any of them. */
 export const nodes = JSON.parse(readFileSync(path, "utf8"));
 
 /** The node with this index; wraps round, so that the suites also run on a smaller cluster. */

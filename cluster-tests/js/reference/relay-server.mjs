@@ -2,7 +2,7 @@
 //
 // One process stands for three nodes, so that rooms and sessions span "nodes" by being shared. Started
 // as `relay-server.mjs --exec COMMAND…`, it takes the place of the `cluster` runner: the command finds
-// the ports in FLOTILLA_NODES, and its exit code is this program's. The settings that the suites need
+// the ports in FLOTILLA_NODES, FLOTILLA_REFERENCE is set, and its exit code is this program's. The settings that the suites need
 // come from the same environment variables as a node's.
 
 import { spawn } from "node:child_process";
@@ -11,6 +11,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Server } from "socket.io";
+import { parser } from "../lib/parser.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
 const PAGE = new URL("../../../node/src/apps/relay/chat.html", import.meta.url);
@@ -73,9 +74,12 @@ function engineSettings() {
   const environment = process.env;
   const origins = JSON.parse(environment.FLOTILLA_ENGINE__CORS_ORIGINS ?? "[]");
   return {
+    ...parser,
     pingInterval: milliseconds(environment.FLOTILLA_ENGINE__PING_INTERVAL ?? "25s"),
     pingTimeout: milliseconds(environment.FLOTILLA_ENGINE__PING_TIMEOUT ?? "20s"),
     upgradeTimeout: milliseconds(environment.FLOTILLA_ENGINE__UPGRADE_TIMEOUT ?? "10s"),
+    // As deploy/local.toml has it.
+    allowEIO3: true,
     connectTimeout: milliseconds(environment.FLOTILLA_SOCKETIO__CONNECT_TIMEOUT ?? "45s"),
     ...(origins.length > 0 && { cors: { origin: origins, credentials: true } }),
   };
@@ -108,6 +112,6 @@ console.log(`${nodes.map((node) => node.url).join(" ")}\n${list}`);
 const at = process.argv.indexOf("--exec");
 if (at !== -1) {
   const [command, ...rest] = process.argv.slice(at + 1);
-  const child = spawn(command, rest, { stdio: "inherit", env: { ...process.env, FLOTILLA_NODES: list } });
+  const child = spawn(command, rest, { stdio: "inherit", env: { ...process.env, FLOTILLA_NODES: list, FLOTILLA_REFERENCE: "" } });
   child.on("exit", (code) => process.exit(code ?? 1));
 }

@@ -10,4 +10,6 @@ reference npm run --silent client
 reference npm run --silent raw
 # shellcheck source=../timers/settings.sh
 (. timers/settings.sh && reference npm run --silent timers)
+# shellcheck source=../msgpack/settings.sh
+(. msgpack/settings.sh && reference npm run --silent msgpack)
 reference npm run --silent browser

@@ -16,9 +16,10 @@ const SEPARATOR: char = '\x1e';
 /// How many frames one POST may carry.
 const POST_FRAMES: usize = 64;
 
-/// Does the handshake and starts to poll.
+/// Does the handshake and starts to poll: at `url`, or at each of `roams` in turn.
 pub(super) async fn open(
     url: &str,
+    roams: Vec<String>,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<Wire, ConnectError> {
@@ -29,18 +30,21 @@ pub(super) async fn open(
         return Err(ConnectError::Http(answer.status.as_u16(), answer.body));
     }
     let sid = parse_open(&answer.body)?;
-    let address = format!("{address}&sid={sid}");
+    let urls = if roams.is_empty() { vec![url.to_owned()] } else { roams };
+    let query = format!("socket.io/?EIO=4&transport=polling&sid={sid}");
+    let addresses: Vec<_> = urls.iter().map(|url| format!("{url}/{query}")).collect();
 
     let (deliver, incoming) = mpsc::channel(WIRE_CAPACITY);
-    let polling = poll(address.clone(), deliver);
+    let polling = poll(addresses.clone(), deliver);
     tasks.spawn(shutdown.clone().run_until_cancelled_owned(polling));
     let (outgoing, queue) = mpsc::channel(WIRE_CAPACITY);
-    tasks.spawn(post_all(address, queue));
+    tasks.spawn(post_all(addresses, queue));
     Ok(Wire { incoming, outgoing })
 }
 
-async fn poll(address: String, deliver: mpsc::Sender<Frame>) {
-    while let Ok(answer) = http::get(&address).await {
+async fn poll(addresses: Vec<String>, deliver: mpsc::Sender<Frame>) {
+    for address in addresses.iter().cycle() {
+        let Ok(answer) = http::get(address).await else { return };
         if !answer.status.is_success() {
             return;
         }
@@ -53,10 +57,13 @@ async fn poll(address: String, deliver: mpsc::Sender<Frame>) {
     }
 }
 
-async fn post_all(address: String, mut queue: mpsc::Receiver<Frame>) {
+async fn post_all(addresses: Vec<String>, mut queue: mpsc::Receiver<Frame>) {
     let mut frames = Vec::new();
+    // Behind the polls, so that both meet in every mixture.
+    let mut addresses = addresses.iter().cycle().skip(1);
     while queue.recv_many(&mut frames, POST_FRAMES).await > 0 {
-        let posted = http::post(&address, encode(&frames)).await;
+        let address = addresses.next().expect("a cycle does not end");
+        let posted = http::post(address, encode(&frames)).await;
         if !posted.is_ok_and(|answer| answer.status.is_success()) {
             return;
         }

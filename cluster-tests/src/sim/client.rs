@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use flotilla::adapter::{Adapter, Outbox, OutboxLimits, Phase, Recipient};
+use flotilla::adapter::{Adapter, Outbox, OutboxLimits, OutboxPolicy, Phase, Recipient};
 use flotilla::raft::state::{SessionId, SocketId};
 
 use super::frames::{self, Packet};
 use super::history::{ClientId, Event, History, Label};
 
-const LIMITS: OutboxLimits = OutboxLimits { max_bytes: 16 << 20, max_packets: 100_000 };
+const LIMITS: OutboxLimits =
+    OutboxLimits { max_bytes: 16 << 20, max_packets: 100_000, policy: OutboxPolicy::Disconnect };
 
 pub(super) struct Client {
     pub(super) id: ClientId,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use flotilla::adapter::DeliveryMode;
+use flotilla::adapter::{DeliveryMode, Encoder};
 use flotilla::backbone::Backbone;
 use flotilla::net::{BoxedIo, Dialer, Incoming};
 use flotilla::raft::config::{ClusterConfig, RaftConfig};
@@ -47,8 +47,14 @@ impl Machine {
     pub(super) async fn run(self: Arc<Self>) -> turmoil::Result {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-        let backbone =
-            Backbone::start(self.options(), incoming(listener), tasks.clone(), stop).await?;
+        let backbone = Backbone::start(
+            self.options(),
+            incoming(listener),
+            Encoder::default(),
+            tasks.clone(),
+            stop,
+        )
+        .await?;
         *self.raft.lock().expect("nothing panics while it holds it") =
             Arc::downgrade(&backbone.raft);
         let clients = Clients::default();

@@ -8,7 +8,9 @@ use bytestring::ByteString;
 use flotilla::engineio::v3::{self, Form, Piece};
 use flotilla::engineio::{self, Message, Packet as EnginePacket, Revision};
 use flotilla::socketio::codec::{self, Header, Kind};
-use flotilla::socketio::{self, Client, Limits, Output, Packet, Payload};
+use flotilla::socketio::{
+    self, Client, Limits, Msgpack, OutgoingPacket, Output, Packet, Parser, Payload,
+};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -155,6 +157,60 @@ fn follow(output: Output, connected: &mut BTreeMap<String, bool>) -> bool {
         }
     }
     false
+}
+
+/// A message is read as MessagePack without panic; what was read is a valid payload, is written,
+/// and is from then on written the same. A client that sends it gets at most one output.
+pub fn msgpack(input: &[u8]) {
+    msgpack_client(input);
+    let Some((kind, packet, parts)) = read_msgpack(input) else { return };
+    let (Packet::Event(body) | Packet::Ack(body)) = &packet else { return };
+    let payload = Payload::parse(body.json().into(), parts.clone()).expect("it was made valid");
+    assert!(!body.json().contains('\n'), "nothing is between the tokens");
+    let written = write_msgpack(kind, &packet, &payload.attachments);
+    let (_, again, parts_again) = read_msgpack(&written).expect("what is written can be read");
+    assert_eq!(parts_again, parts);
+    assert_eq!(write_msgpack(kind, &again, &parts_again), written);
+}
+
+fn read_msgpack(input: &[u8]) -> Option<(Kind, Packet, Vec<Bytes>)> {
+    let message = Message::Binary(Bytes::copy_from_slice(input));
+    let (packet, parts) = Msgpack.decoder().decode(message).ok().flatten()?;
+    let kind = match &packet {
+        Packet::Connect { .. } => Kind::Connect,
+        Packet::Disconnect { .. } => Kind::Disconnect,
+        Packet::Event(_) => Kind::Event,
+        Packet::Ack(_) => Kind::Ack,
+        Packet::ConnectError { .. } => Kind::ConnectError,
+    };
+    Some((kind, packet, parts))
+}
+
+fn write_msgpack(kind: Kind, packet: &Packet, attachments: &[Bytes]) -> Bytes {
+    let (Packet::Event(body) | Packet::Ack(body)) = packet else { unreachable!("it has a body") };
+    let (namespace, id, json) = (&body.namespace, body.id, body.json());
+    let messages = Msgpack.encode(&OutgoingPacket { kind, namespace, id, json, attachments });
+    match &messages[..] {
+        [Message::Binary(message)] => message.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The message comes from a client that is in `/`.
+fn msgpack_client(input: &[u8]) {
+    let mut client =
+        Client::new(Instant::now(), Limits::default()).with_decoder(Some(Msgpack.decoder()));
+    let connect = Bytes::from_static(b"\x82\xa4type\x00\xa3nsp\xa1/");
+    client.handle_message(Message::Binary(connect));
+    let mut connected = BTreeMap::new();
+    follow(client.poll_output().expect("the client asks for a namespace"), &mut connected);
+    client.handle_accepted("/");
+    connected.insert("/".to_owned(), true);
+    client.handle_message(Message::Binary(Bytes::copy_from_slice(input)));
+    if let Some(output) = client.poll_output() {
+        follow(output, &mut connected);
+    }
+    assert_eq!(client.poll_output(), None, "one input has one output");
 }
 
 /// A body's packets are parsed without panic, and survive being written into a body.

@@ -15,6 +15,7 @@ use tracing::error;
 
 use super::acks::Asker;
 use super::delivery;
+use super::encoder::Encoder;
 use super::gathers::{Gathering, Gathers};
 use super::local::{Local, Plane};
 use super::outbox::Encoded;
@@ -63,6 +64,7 @@ pub struct Cluster {
     /// Sockets that ended while that could not be agreed; as many as there were at most, since no
     /// new ones come then.
     unsettled: Mutex<Vec<SocketId>>,
+    encoder: Encoder,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Cancelled when a delivery task ends unasked.
@@ -80,6 +82,7 @@ impl Cluster {
     pub fn new(
         raft: Arc<Raft>,
         peers: Peers,
+        encoder: Encoder,
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
@@ -91,6 +94,7 @@ impl Cluster {
             questions: Questions::default(),
             adapters: RwLock::default(),
             unsettled: Mutex::default(),
+            encoder,
             tasks,
             shutdown,
             failed: CancellationToken::new(),
@@ -154,6 +158,11 @@ impl Cluster {
 
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// Makes packets what this server's clients read.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
     }
 
     /// Hands on what peers say, until their queue ends.
@@ -295,6 +304,10 @@ impl Adapter {
 
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
+    }
+
+    pub fn encoder(&self) -> &Encoder {
+        self.cluster.encoder()
     }
 
     /// This adapter, or the one that took its place.
@@ -549,8 +562,10 @@ impl Adapter {
         let anyone_hears = self.hearing.load(Ordering::Relaxed) > 0;
         let mut hearing = Vec::new();
         self.local.visit(target, plane, |recipient| {
-            let packet = encoded
-                .get_or_insert_with(|| Encoded::packet(Kind::Event, &self.name, ack_id, payload));
+            let packet = encoded.get_or_insert_with(|| {
+                let packet = self.encode(Kind::Event, ack_id, payload);
+                if volatile { packet.into_volatile() } else { packet }
+            });
             if let (Some(asker), Some(id)) = (asker, ack_id) {
                 forgotten.extend(recipient.owe(id, asker));
                 sent += 1;
@@ -592,7 +607,7 @@ impl Adapter {
             Revision::V3 => String::new(),
         };
         let payload = Payload { json: json.into(), attachments: Vec::new() };
-        let connect = Encoded::packet(Kind::Connect, &self.name, None, &payload);
+        let connect = self.encode(Kind::Connect, None, &payload);
         // In this order: the client may answer its CONNECT at once, and nothing may overtake it.
         recipient.advance(Phase::Connected);
         recipient.outbox.push_news(connect);
@@ -604,10 +619,13 @@ impl Adapter {
         let Some(recipient) = self.local.remove(id) else { return };
         // First, for the client may connect again at once.
         if recipient.advance(if close { Phase::Closed } else { Phase::Disconnected }) {
-            let nothing = Payload::default();
-            let packet = Encoded::packet(Kind::Disconnect, &self.name, None, &nothing);
+            let packet = self.encode(Kind::Disconnect, None, &Payload::default());
             recipient.outbox.push_news(packet);
         }
+    }
+
+    fn encode(&self, kind: Kind, id: Option<u64>, payload: &Payload) -> Arc<Encoded> {
+        self.encoder().packet(kind, &self.name, id, payload)
     }
 
     fn connecting(&self) -> MutexGuard<'_, HashMap<SocketId, Arc<Recipient>, FixedState>> {

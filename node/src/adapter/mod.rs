@@ -3,6 +3,7 @@
 mod acks;
 mod cluster;
 mod delivery;
+mod encoder;
 mod gathers;
 mod legacy;
 mod local;
@@ -13,9 +14,10 @@ mod rooms;
 
 pub use acks::Answers;
 pub use cluster::{Adapter, Cluster, DeliveryMode, EmitFlags};
+pub use encoder::Encoder;
 pub use gathers::Gathering;
 pub use local::{Local, Plane};
-pub use outbox::{Encoded, Outbox, OutboxLimits, Pushed};
+pub use outbox::{Encoded, Outbox, OutboxLimits, OutboxPolicy, OutboxSize, Pushed};
 pub use questions::{Asked, Reply};
 pub use recipient::{Above, Phase, Recipient};
 pub use rooms::RoomEvent;

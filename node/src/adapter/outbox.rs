@@ -8,13 +8,14 @@ use std::task::{Context, Poll, Waker};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::legacy::LegacyForms;
 use crate::engineio::v3::{Form, Piece};
-use crate::engineio::{CloseReason, Encoding, Revision, TransportKind};
+use crate::engineio::{CloseReason, Encoding, Message, Revision, TransportKind};
 use crate::metrics;
 use crate::socketio::Payload;
 use crate::socketio::codec::{Header, Kind};
@@ -28,6 +29,8 @@ pub struct Encoded {
     frames: Box<[u8]>,
     polling: OnceLock<Box<[u8]>>,
     legacy: LegacyForms,
+    /// Better lost than late: it makes way for others in a full outbox.
+    is_volatile: bool,
     /// When it was encoded, for the delivery delay.
     pub encoded_at: Instant,
 }
@@ -69,6 +72,27 @@ impl Encoded {
         Arc::new(Self::from_frames(frames))
     }
 
+    /// A Socket.IO packet in the messages that another parser than the default one makes of it.
+    pub fn messages(messages: &[Message]) -> Arc<Self> {
+        let mut frames = Vec::new();
+        for message in messages {
+            match message {
+                Message::Text(text) => {
+                    write_frame_header(OpCode::Data(Data::Text), 1 + text.len(), &mut frames);
+                    frames.push(b'4');
+                    frames.extend_from_slice(text.as_bytes());
+                }
+                Message::Binary(bytes) => {
+                    frames.reserve_exact(frame_len(bytes.len()));
+                    write_frame_header(OpCode::Data(Data::Binary), bytes.len(), &mut frames);
+                    frames.extend_from_slice(bytes);
+                }
+            }
+        }
+        metrics::ENCODES.add(1);
+        Arc::new(Self::from_frames(frames))
+    }
+
     /// One Engine.IO packet of text (its type digit included), such as `2` or `0{…}`.
     pub fn engine_text(text: &str) -> Arc<Self> {
         let mut frames = Vec::with_capacity(frame_len(text.len()));
@@ -98,8 +122,17 @@ impl Encoded {
             frames: frames.into_boxed_slice(),
             polling: OnceLock::new(),
             legacy: LegacyForms::default(),
+            is_volatile: false,
             encoded_at: Instant::now(),
         }
+    }
+
+    /// Marks a packet that nobody shares yet as volatile.
+    pub fn into_volatile(mut self: Arc<Self>) -> Arc<Self> {
+        if let Some(packet) = Arc::get_mut(&mut self) {
+            packet.is_volatile = true;
+        }
+        self
     }
 
     /// The WebSocket frames, unmasked.
@@ -117,9 +150,11 @@ impl Encoded {
         }
     }
 
-    /// Whether an attachment is part of it: all frames but the first are.
+    /// Whether bytes are part of it: all frames but the first are attachments, and the first one is
+    /// bytes if a parser makes them of a packet.
     pub fn has_bytes(&self) -> bool {
-        pieces(&self.frames).nth(1).is_some()
+        self.frames[0] & 0x0f == u8::from(OpCode::Data(Data::Binary))
+            || pieces(&self.frames).nth(1).is_some()
     }
 
     /// The packets of an HTTP long-polling body in a form of Engine.IO 3.
@@ -185,11 +220,37 @@ fn polling_form(frames: &[u8]) -> Vec<u8> {
     body
 }
 
-/// How much may wait for one client.
+/// How much may wait for one client, and what happens when more does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
     pub max_bytes: usize,
     pub max_packets: usize,
+    pub policy: OutboxPolicy,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, max_packets: 65_536, policy: OutboxPolicy::Disconnect }
+    }
+}
+
+/// What happens when a packet does not fit into a client's outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboxPolicy {
+    /// The client is disconnected.
+    #[default]
+    Disconnect,
+    /// Volatile packets make way: new ones are queued only while the outbox is less than half
+    /// full, and those that wait are dropped. If that does not help, the client is disconnected.
+    DropVolatile,
+}
+
+/// What waits for one client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxSize {
+    pub bytes: usize,
+    pub packets: usize,
 }
 
 /// What became of a pushed packet.
@@ -202,8 +263,9 @@ pub enum Pushed {
 
 /// What waits for one client. Anyone pushes; the connection's task takes all at each wake.
 ///
-/// Its bounds are [`OutboxLimits`]: a client that lets more gather is disconnected as a slow
-/// consumer, so that it hurts nobody else.
+/// Its bounds are [`OutboxLimits`], and comprise what the task has taken and the stream does not
+/// take yet: a client that lets more gather is disconnected as a slow consumer, so that it hurts
+/// nobody else. A volatile packet is never what that fails for.
 #[derive(Debug)]
 pub struct Outbox {
     inner: Mutex<Inner>,
@@ -215,7 +277,10 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Inner {
     queue: VecDeque<Arc<Encoded>>,
+    /// Of all that is queued.
     bytes: usize,
+    /// What was taken, and is not written yet.
+    taken: OutboxSize,
     waker: Option<Waker>,
     closing: Option<CloseReason>,
     nudged: bool,
@@ -229,6 +294,31 @@ impl Inner {
             self.waker = Some(context.waker().clone());
         }
     }
+
+    fn size(&self) -> OutboxSize {
+        let OutboxSize { bytes, packets } = self.taken;
+        OutboxSize { bytes: bytes + self.bytes, packets: packets + self.queue.len() }
+    }
+
+    fn is_within(&self, limits: &OutboxLimits) -> bool {
+        let size = self.size();
+        size.bytes <= limits.max_bytes && size.packets <= limits.max_packets
+    }
+
+    fn has_room_for_volatile(&self, bytes: usize, limits: &OutboxLimits) -> bool {
+        let OutboxLimits { max_bytes, max_packets, policy } = *limits;
+        let size = self.size();
+        let is_low = size.bytes < max_bytes / 2 && size.packets < max_packets / 2;
+        let fits = size.bytes + bytes <= max_bytes && size.packets < max_packets;
+        fits && (policy == OutboxPolicy::Disconnect || is_low)
+    }
+
+    fn drop_volatile(&mut self) {
+        let before = self.queue.len();
+        self.queue.retain(|packet| !packet.is_volatile);
+        self.bytes = self.queue.iter().map(|packet| packet.frames.len()).sum();
+        metrics::DROPS_OUTBOX_FULL.add((before - self.queue.len()) as u64);
+    }
 }
 
 impl Outbox {
@@ -241,6 +331,7 @@ impl Outbox {
         let inner = Inner {
             queue: VecDeque::new(),
             bytes: 0,
+            taken: OutboxSize::default(),
             waker: None,
             closing: None,
             nudged: false,
@@ -273,14 +364,14 @@ impl Outbox {
         }
         inner.bytes += packet.frames.len();
         inner.queue.push_back(packet);
-        if inner.bytes > self.limits.max_bytes || inner.queue.len() > self.limits.max_packets {
-            let dropped = inner.queue.len();
-            inner.queue = VecDeque::new();
-            inner.bytes = 0;
-            inner.closing = Some(CloseReason::SlowConsumer);
-            metrics::DROPS_SLOW_CONSUMER.add(dropped as u64);
-            wake(inner);
-            return Pushed::Dropped;
+        if !inner.is_within(&self.limits) {
+            if self.limits.policy == OutboxPolicy::DropVolatile {
+                inner.drop_volatile();
+            }
+            if !inner.is_within(&self.limits) {
+                give_up(inner);
+                return Pushed::Dropped;
+            }
         }
         metrics::DELIVERIES.add(1);
         if inner.queue.len() == 1 {
@@ -294,6 +385,10 @@ impl Outbox {
         let inner = self.lock();
         if !inner.writable {
             metrics::DROPS_VOLATILE.add(1);
+            return Pushed::Dropped;
+        }
+        if !inner.has_room_for_volatile(packet.frames.len(), &self.limits) {
+            metrics::DROPS_OUTBOX_FULL.add(1);
             return Pushed::Dropped;
         }
         self.queue(inner, packet)
@@ -319,6 +414,8 @@ impl Outbox {
     /// alone: the last one to poll is woken.
     pub fn poll_pending(&self, context: &Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
+        // Whoever waits for more has written what it took.
+        inner.taken = OutboxSize::default();
         if !inner.queue.is_empty() || inner.closing.is_some() || inner.nudged {
             inner.nudged = false;
             return Poll::Ready(());
@@ -345,11 +442,14 @@ impl Outbox {
         self.lock().waker = None;
     }
 
-    /// Moves all that is queued into `pending`, which is empty, in exchange for its memory.
-    pub fn take_pending(&self, pending: &mut VecDeque<Arc<Encoded>>) {
+    /// Moves all that is queued into `pending`, which is empty, in exchange for its memory; how
+    /// many bytes that are. They count until the task waits for more, or says what is left.
+    pub fn take_pending(&self, pending: &mut VecDeque<Arc<Encoded>>) -> usize {
         let mut inner = self.lock();
         std::mem::swap(&mut inner.queue, pending);
-        inner.bytes = 0;
+        let bytes = std::mem::take(&mut inner.bytes);
+        inner.taken = OutboxSize { bytes, packets: pending.len() };
+        bytes
     }
 
     /// Set once the connection is to end.
@@ -376,14 +476,39 @@ impl Outbox {
         self.lock().writable
     }
 
-    /// Tells volatile packets whether the client takes bytes at the moment.
+    /// Tells volatile packets whether the client takes bytes at the moment. What was taken is on
+    /// its way.
     pub fn mark_writable(&self, writable: bool) {
-        self.lock().writable = writable;
+        let mut inner = self.lock();
+        inner.writable = writable;
+        inner.taken = OutboxSize::default();
+    }
+
+    /// The stream takes no more bytes at the moment, and so much of what was taken is left.
+    pub fn mark_stalled(&self, left: OutboxSize) {
+        let mut inner = self.lock();
+        inner.writable = false;
+        inner.taken = left;
+    }
+
+    /// What waits for the client.
+    pub fn size(&self) -> OutboxSize {
+        self.lock().size()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nothing panics while it holds the outbox")
     }
+}
+
+/// Ends the connection of a client that reads too slowly, with all that waits for it.
+fn give_up(mut inner: MutexGuard<'_, Inner>) {
+    let dropped = inner.queue.len();
+    inner.queue = VecDeque::new();
+    inner.bytes = 0;
+    inner.closing = Some(CloseReason::SlowConsumer);
+    metrics::DROPS_SLOW_CONSUMER.add(dropped as u64);
+    wake(inner);
 }
 
 /// Wakes the task after the lock is released, so that it does not run into it.
@@ -404,7 +529,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: OutboxLimits = OutboxLimits { max_bytes: 64, max_packets: 3 };
+    const LIMITS: OutboxLimits =
+        OutboxLimits { max_bytes: 64, max_packets: 3, policy: OutboxPolicy::Disconnect };
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -517,6 +643,66 @@ mod tests {
         assert_eq!(outbox.push(packet()), Pushed::Queued);
         outbox.mark_writable(true);
         assert_eq!(outbox.push_volatile(packet()), Pushed::Queued);
+    }
+
+    #[test]
+    fn volatile_packet_that_does_not_fit_is_dropped_and_ends_nobody() {
+        let outbox = Outbox::new(LIMITS);
+        for _ in 0..3 {
+            assert_eq!(outbox.push_volatile(packet()), Pushed::Queued);
+        }
+        assert_eq!(outbox.push_volatile(packet()), Pushed::Dropped);
+        let long = Encoded::engine_text(&"4".repeat(80));
+        assert_eq!(Outbox::new(LIMITS).push_volatile(long), Pushed::Dropped);
+        assert_eq!(outbox.closing(), None);
+        outbox.push(packet());
+        assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer), "they do not make way here");
+    }
+
+    #[test]
+    fn waiting_volatile_packets_make_way_if_the_policy_says_so() {
+        let policy = OutboxPolicy::DropVolatile;
+        let outbox = Outbox::new(OutboxLimits { max_packets: 4, policy, ..LIMITS });
+        for _ in 0..2 {
+            assert_eq!(outbox.push_volatile(packet().into_volatile()), Pushed::Queued);
+        }
+        let refused = outbox.push_volatile(packet().into_volatile());
+        assert_eq!(refused, Pushed::Dropped, "the outbox is half full");
+        for _ in 0..4 {
+            assert_eq!(outbox.push(packet()), Pushed::Queued);
+        }
+        assert_eq!(outbox.size(), OutboxSize { bytes: 12, packets: 4 }, "of 3 bytes each");
+        assert_eq!(outbox.push(packet()), Pushed::Dropped);
+        assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer), "it did not help");
+    }
+
+    #[test]
+    fn half_of_the_bytes_is_half_full_too() {
+        let policy = OutboxPolicy::DropVolatile;
+        let outbox = Outbox::new(OutboxLimits { max_packets: 100, policy, ..LIMITS });
+        outbox.push(Encoded::engine_text(&"4".repeat(30)));
+        assert_eq!(outbox.push_volatile(packet()), Pushed::Dropped);
+        assert_eq!(outbox.closing(), None);
+    }
+
+    #[test]
+    fn what_was_taken_counts_until_it_is_written() {
+        let (outbox, count) = (Outbox::new(LIMITS), Arc::default());
+        let mut pending = VecDeque::new();
+        outbox.push(packet());
+        outbox.push(packet());
+        assert_eq!(outbox.take_pending(&mut pending), 6);
+        assert_eq!(outbox.size(), OutboxSize { bytes: 6, packets: 2 });
+        outbox.mark_stalled(OutboxSize { bytes: 2, packets: 1 });
+        assert!(!outbox.is_writable());
+        outbox.push(packet());
+        assert_eq!(outbox.size(), OutboxSize { bytes: 5, packets: 2 });
+        assert!(poll(&outbox, &count), "the stream takes bytes again");
+        assert_eq!(outbox.size(), OutboxSize { bytes: 3, packets: 1 });
+
+        outbox.mark_stalled(OutboxSize { bytes: 0, packets: 3 });
+        assert_eq!(outbox.push(packet()), Pushed::Dropped);
+        assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
     }
 
     #[test]

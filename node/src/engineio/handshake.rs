@@ -134,7 +134,7 @@ impl<'a> Query<'a> {
 /// A parameter of a query; the last of its name counts.
 pub(crate) fn query_parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(key, _)| decode(key) == name).last().map(|(_, value)| decode(value))
+    pairs.rev().find(|(key, _)| decode(key) == name).map(|(_, value)| decode(value))
 }
 
 /// Undoes percent-encoding. What is not UTF-8 then is none of our words, whatever it becomes.

@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use crate::raft::state::{Namespace, NodeId, SocketId, Target};
+use crate::raft::state::{Namespace, NodeId, Owner, SocketId, Target};
 use crate::socketio::Payload;
 
 /// A message between two nodes.
@@ -28,6 +28,8 @@ pub enum Question {
     ServerEvent(Payload),
     /// The handshakes and the data of these sockets, as far as they are the receiver's.
     Details(Vec<SocketId>),
+    /// The sender has told its application of the sockets that ended with this incarnation.
+    Told(Owner),
 }
 
 /// A direct or volatile emit.
@@ -74,6 +76,7 @@ impl Message {
                         + match question {
                             Question::ServerEvent(event) => payload_bytes(event),
                             Question::Details(sockets) => size_of_val(sockets.as_slice()),
+                            Question::Told(_) => 0,
                         }
                 }
             }

@@ -192,3 +192,6 @@ fn parse(opening: &proto::Opening) -> Result<(Sid, SocketAddr), Status> {
     let client = text(&opening.client).and_then(|client| client.parse().ok());
     Ok((sid, client.ok_or_else(|| Status::invalid_argument("not a client's address"))?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use bytestring::ByteString;
 use tokio::sync::{mpsc, watch};
 
 use super::awaited::Awaited;
+use super::ended::Ends;
 use super::planted::PlantedBug;
 use super::receipt::{Delivery, ProposeError, Waiter};
 use super::state::{
@@ -51,6 +52,7 @@ pub(crate) struct Deliveries {
     /// The log index up to which everything has been handed to the namespaces' queues.
     pub(crate) handed_over: watch::Sender<u64>,
     queues: Mutex<HashMap<Namespace, mpsc::Sender<Vec<Delivery>>>>,
+    pub(crate) ends: Ends,
     pub(crate) planted: Option<PlantedBug>,
 }
 
@@ -64,6 +66,7 @@ impl Deliveries {
             peers: watch::Sender::new(Arc::new([])),
             handed_over: watch::Sender::new(0),
             queues: Mutex::default(),
+            ends: Ends::default(),
             planted: None,
         }
     }

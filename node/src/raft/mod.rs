@@ -8,6 +8,7 @@ mod awaited;
 pub mod config;
 mod core;
 mod deliveries;
+mod ended;
 mod inspect;
 mod log_store;
 mod members;
@@ -41,12 +42,13 @@ use tracing::{info, warn};
 pub use self::core::Clock;
 use self::core::Core;
 pub use deliveries::Peer;
+pub use ended::{Ended, LeaderWatch};
 pub use inspect::inspect;
 pub use planted::PlantedBug;
 pub use pump::Pump;
 pub use receipt::{Answer, Delivery, ProposeError, Receipt, Status, Waiter};
 pub use start::{Options, StartError, Threads};
-use state::{Change, Incarnation, Namespace, NodeId, State};
+use state::{Change, Incarnation, Namespace, NodeId, Owner, State};
 pub use storage::MemoryDisk;
 
 /// How long a draining node waits for each step that needs the others.
@@ -135,6 +137,17 @@ impl Raft {
         self.core.deliveries.peers.subscribe()
     }
 
+    /// The incarnations that ended since the first call, until they are
+    /// [forgotten](Self::forget_ended).
+    pub fn ended(&self) -> watch::Receiver<Arc<Vec<Arc<Ended>>>> {
+        self.core.deliveries.ends.subscribe()
+    }
+
+    /// Someone has told of this end.
+    pub fn forget_ended(&self, owner: Owner) {
+        self.core.deliveries.ends.forget(owner);
+    }
+
     pub fn node_id(&self) -> NodeId {
         self.core.me
     }
@@ -195,6 +208,11 @@ impl Raft {
     /// The node that leads, as far as this one knows.
     pub fn leader(&self) -> Option<NodeId> {
         self.core.lead.borrow().id()
+    }
+
+    /// Tells when [`leader`](Self::leader) changes.
+    pub fn leader_watch(&self) -> LeaderWatch {
+        LeaderWatch(self.core.lead.clone())
     }
 
     /// Resolves with the reason when consensus cannot go on, for example because the disk failed.

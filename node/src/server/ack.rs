@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::extract::Args;
 use super::receipts::EmitError;
 use super::socket::Socket;
-use crate::adapter::{Encoded, Gathering};
+use crate::adapter::Gathering;
 use crate::raft::Receipt;
 use crate::socketio::codec::Kind;
 use crate::socketio::{Payload, from_ack, to_payload};
@@ -58,8 +58,9 @@ impl Ack {
         if let Some(id) = self.id
             && self.socket.is_connected()
         {
-            let namespace = self.socket.namespace_name();
-            let packet = Encoded::pieces(Kind::Ack, namespace, Some(id), json, attachments);
+            let adapter = &self.socket.namespace_inner().adapter;
+            let packet =
+                adapter.encoder().pieces(Kind::Ack, adapter.name(), Some(id), json, attachments);
             self.socket.push(packet);
         }
     }

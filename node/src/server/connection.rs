@@ -60,7 +60,8 @@ impl Connection {
         connect_by: Instant,
     ) -> Self {
         let limits = socketio::Limits::default();
-        let core = socketio::Client::for_revision(outbox.revision(), connect_by, limits);
+        let core = socketio::Client::for_revision(outbox.revision(), connect_by, limits)
+            .with_decoder(io.cluster().encoder().decoder());
         let mut connection = Self {
             core,
             io,
@@ -129,7 +130,7 @@ impl Connection {
 
     fn refuse(&mut self, name: &str) {
         let error = ConnectError::new("Invalid namespace");
-        self.outbox.push(connect_error(name, error.to_json()));
+        self.outbox.push(connect_error(&self.io, name, error.to_json()));
         self.core.handle_rejected(name);
     }
 
@@ -368,11 +369,11 @@ fn reject(socket: &Socket, error: &ConnectError) {
             Revision::V4 => error.to_json(),
             Revision::V3 => legacy::refusal(error),
         };
-        outbox.push_news(connect_error(socket.namespace_name(), json));
+        outbox.push_news(connect_error(&socket.io(), socket.namespace_name(), json));
     }
 }
 
-fn connect_error(namespace: &str, json: String) -> Arc<Encoded> {
+fn connect_error(io: &Io, namespace: &str, json: String) -> Arc<Encoded> {
     let payload = Payload { json: json.into(), attachments: Vec::new() };
-    Encoded::packet(Kind::ConnectError, namespace, None, &payload)
+    io.cluster().encoder().packet(Kind::ConnectError, namespace, None, &payload)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::drafts::Drafts;
 use super::dynamic::{InvalidPattern, ParentInner, ParentNamespace, Rule};
+use super::gone;
 use super::namespace::{NamespaceHandle, NamespaceInner};
 use super::operator::{IntoRooms, Operator};
 use super::receipts::Agreed;
@@ -40,6 +41,7 @@ pub(super) struct Inner {
     /// What is below, once there is something.
     pub(super) front: OnceLock<Weak<transport::Transport>>,
     pub(super) is_closed: AtomicBool,
+    pub(super) socket_gone: Mutex<Option<Arc<gone::Hook>>>,
 }
 
 type NewNamespace = Arc<dyn Fn(NamespaceHandle) + Send + Sync>;
@@ -82,6 +84,7 @@ impl Io {
             engine: Arc::default(),
             front: OnceLock::new(),
             is_closed: AtomicBool::new(false),
+            socket_gone: Mutex::default(),
         }));
         if let Some(questions) = questions {
             io.cluster().spawn(server_side::answer_questions(io.clone(), questions));

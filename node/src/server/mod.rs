@@ -15,6 +15,7 @@ mod drafts;
 mod dynamic;
 mod extract;
 mod front;
+mod gone;
 mod handler;
 mod handshake;
 mod io;
@@ -37,6 +38,7 @@ pub use dynamic::{InvalidPattern, ParentNamespace, ParentOperator};
 pub use extract::{
     Args, Auth, Context, Data, EventName, ExtractError, FromContext, Occasion, Reason, Transport,
 };
+pub use gone::GoneSocket;
 pub use handler::Handler;
 pub use handshake::HandshakeDetails;
 pub use io::{Io, Settings};

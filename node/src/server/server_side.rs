@@ -128,24 +128,29 @@ fn payload(event: &str, args: &(impl Serialize + ?Sized)) -> Result<Payload, Emi
 /// Answers what peers ask, in order, until the node ends.
 pub(crate) async fn answer_questions(io: Io, mut questions: mpsc::Receiver<Asked>) {
     while let Some(Asked { from, namespace, question, reply }) = questions.recv().await {
-        // A namespace that is not here has nothing to say: the reply, dropped, tells.
-        let Some(namespace) = io.namespace(&namespace) else { continue };
-        match question {
-            Question::Details(sockets) => {
+        match (question, io.namespace(&namespace)) {
+            (Question::Told(owner), _) => io.cluster().raft().forget_ended(owner),
+            // A namespace that is not here has nothing to say: the reply, dropped, tells.
+            (Question::Details(_) | Question::ServerEvent(_), None) => {}
+            (Question::Details(sockets), Some(namespace)) => {
                 let details = remote::local_details(&namespace.adapter, &sockets);
                 if let Ok(payload) = to_payload(None, &(details,)) {
                     reply.send(payload);
                 }
             }
-            Question::ServerEvent(payload) => {
-                let Some(name) = payload.event_name() else { continue };
-                let handler = namespace.handlers().server_events.get(&*name).cloned();
-                let Some(handler) = handler else { continue };
-                let io = io.clone();
+            (Question::ServerEvent(payload), Some(namespace)) => {
                 let namespace = NamespaceHandle(namespace);
-                let event = ServerEvent { from, namespace, io: io.clone(), payload, reply };
-                handler::call_in_place(|| handler(event), io.cluster());
+                call(ServerEvent { from, namespace, io: io.clone(), payload, reply });
             }
         }
     }
+}
+
+/// Calls the handler of an event; without one, its reply is dropped.
+fn call(event: ServerEvent) {
+    let Some(name) = event.payload.event_name() else { return };
+    let handler = event.namespace.0.handlers().server_events.get(&*name).cloned();
+    let Some(handler) = handler else { return };
+    let io = event.io.clone();
+    handler::call_in_place(|| handler(event), io.cluster());
 }

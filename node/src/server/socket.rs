@@ -230,7 +230,8 @@ impl Socket {
             return Agreed::refused(error);
         }
         if self.0.recipient.phase() == Phase::Connecting {
-            self.push(Encoded::packet(Kind::Event, self.namespace_name(), None, &payload));
+            let adapter = &self.0.namespace.adapter;
+            self.push(adapter.encoder().packet(Kind::Event, adapter.name(), None, &payload));
             self.call_outgoing(&payload);
             return Receipt::done().into();
         }

@@ -6,7 +6,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::attachments::Attachments;
-use super::{Packet, Payload, ProtocolError, codec, v4};
+use super::payload::event_name;
+use super::{Decoder, Packet, Payload, ProtocolError, codec, v4};
 use crate::engineio::{Message, Revision};
 
 /// The Socket.IO side of one connection.
@@ -18,6 +19,8 @@ use crate::engineio::{Message, Revision};
 pub struct Client {
     namespaces: SmallVec<[(ByteString, State); 1]>,
     attachments: Attachments,
+    /// Reads the messages, if a parser other than the default one does.
+    decoder: Option<Box<dyn Decoder>>,
     output: Option<Output>,
     /// By when a namespace must have been joined; `None` once one has been, and after the close.
     connect_by: Option<Instant>,
@@ -91,6 +94,7 @@ impl Client {
         let mut client = Self {
             namespaces: SmallVec::new(),
             attachments: Attachments::default(),
+            decoder: None,
             output: None,
             connect_by: Some(connect_by),
             limits,
@@ -103,15 +107,25 @@ impl Client {
         client
     }
 
+    /// Speaks with the client as `decoder` says, if there is one.
+    pub fn with_decoder(mut self, decoder: Option<Box<dyn Decoder>>) -> Self {
+        self.decoder = decoder;
+        self
+    }
+
     /// The content of an Engine.IO message.
     pub fn handle_message(&mut self, message: Message) {
         if self.closed {
             return;
         }
         debug_assert!(self.output.is_none(), "outputs are taken before the next input");
-        let handled = match message {
-            Message::Text(text) => self.handle_text(&text),
-            Message::Binary(part) => self.handle_part(part),
+        let handled = match (self.decoder.as_mut(), message) {
+            (Some(decoder), message) => {
+                let decoded = decoder.decode(message);
+                self.handle_decoded(decoded)
+            }
+            (None, Message::Text(text)) => self.handle_text(&text),
+            (None, Message::Binary(part)) => self.handle_part(part),
         };
         match handled {
             Ok(output) => self.output = output,
@@ -173,6 +187,32 @@ impl Client {
             Some((packet, parts)) => self.handle_packet(packet, parts),
             None => Ok(None),
         }
+    }
+
+    /// What another parser than the default one has made of a message.
+    fn handle_decoded(
+        &mut self,
+        decoded: Result<Option<(Packet, Vec<Bytes>)>, ProtocolError>,
+    ) -> Result<Option<Output>, ProtocolError> {
+        let Some((mut packet, parts)) = decoded? else { return Ok(None) };
+        if self.revision == Revision::V3
+            && let Packet::Connect { namespace, auth } = &mut packet
+        {
+            *auth = v4::auth(namespace);
+            *namespace = namespace.split('?').next().unwrap_or_default().into();
+        }
+        if let Packet::Event(body) | Packet::Ack(body) = &packet
+            && body.attachments() != parts.len()
+        {
+            return Err(ProtocolError::IllegalAttachments);
+        }
+        if let Packet::Event(body) = &packet
+            && let Some(name) = event_name(body.json())
+        {
+            // The official msgpack parser lets them pass, to handlers that trust them.
+            codec::check_unreserved(&name)?;
+        }
+        self.handle_packet(packet, parts)
     }
 
     fn handle_packet(

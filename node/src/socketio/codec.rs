@@ -79,7 +79,7 @@ const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// Longer names are refused: each client may hold several.
-const MAX_NAMESPACE_BYTES: usize = 1024;
+pub(super) const MAX_NAMESPACE_BYTES: usize = 1024;
 
 /// Reads one packet, as strictly as socket.io-parser 4.2.7 does and no stricter: ids go with any
 /// type, and events and acks may come without a payload, which is then an empty array.
@@ -190,10 +190,11 @@ fn parse_body(
 
 fn check_event_name(body: &Body) -> Result<(), ProtocolError> {
     let name = event_name(body.json()).ok_or(ProtocolError::InvalidPayload)?;
-    if RESERVED_EVENTS.contains(&name.as_ref()) {
-        return Err(ProtocolError::ReservedEvent);
-    }
-    Ok(())
+    check_unreserved(&name)
+}
+
+pub(super) fn check_unreserved(event: &str) -> Result<(), ProtocolError> {
+    if RESERVED_EVENTS.contains(&event) { Err(ProtocolError::ReservedEvent) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -247,6 +247,15 @@ fn end_of_scalar(bytes: &[u8], start: usize) -> usize {
     bytes[start..].iter().position(stops).map_or(bytes.len(), |len| start + len)
 }
 
+/// Where the token that starts at `start` ends: a string, a literal or a number, else one byte.
+pub(super) fn end_of_token(text: &str, start: usize) -> usize {
+    match text.as_bytes()[start] {
+        b'"' => end_of_string(text.as_bytes(), start),
+        b't' | b'f' | b'n' | b'-' | b'0'..=b'9' => end_of_scalar(text.as_bytes(), start),
+        _ => start + 1,
+    }
+}
+
 /// Where the string whose opening quote is at `start` ends.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;

@@ -59,6 +59,17 @@ impl Body {
         Ok(Self { namespace, id, json, attachments })
     }
 
+    /// JSON that a parser has made itself: an array whose placeholders are in range.
+    pub(super) fn checked(
+        namespace: ByteString,
+        id: Option<u64>,
+        json: ByteString,
+        attachments: usize,
+    ) -> Self {
+        debug_assert!(Self::parse(namespace.clone(), id, json.clone(), attachments).is_ok());
+        Self { namespace, id, json, attachments }
+    }
+
     /// How many attachments follow.
     pub fn attachments(&self) -> usize {
         self.attachments

@@ -361,12 +361,18 @@ impl ConnectionTask {
             result = websocket.write(now);
         }
         if websocket.writer.pending.is_empty() {
-            self.outbox.take_pending(&mut websocket.writer.pending);
+            let writer = &mut websocket.writer;
+            writer.left_bytes = self.outbox.take_pending(&mut writer.pending);
             result = websocket.write(now);
         }
         let is_stalled = websocket.is_stalled();
         self.progress_by = is_stalled.then(|| now + self.config.ping_timeout);
-        self.mark_writable(!is_stalled);
+        if is_stalled {
+            self.is_writable = false;
+            self.outbox.mark_stalled(websocket.writer.left());
+        } else {
+            self.mark_writable(true);
+        }
         if let Err(error) = result {
             debug!(%error, "stream failed");
             self.core.close(CloseReason::TransportError);
@@ -402,6 +408,7 @@ impl ConnectionTask {
 
     async fn end(mut self: Box<Self>, ending: Ending) {
         debug!(sid = %self.registration.sid(), reason = %ending.reason, "connection closed");
+        metrics::connection_closed(ending.reason.as_str());
         // What others push from now on is dropped, as there is nobody to send it to.
         self.outbox.close(ending.reason);
         self.core.close(ending.reason);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
-use crate::adapter::Outbox;
+use crate::adapter::{Outbox, OutboxSize};
 use crate::engineio::{CloseReason, Sid, TransportKind};
 
 use super::polling::Command;
@@ -53,6 +53,20 @@ impl Connections {
 
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// What waits for all clients together, and how many bytes for the one that most waits for.
+    pub(crate) fn outbox_sizes(&self) -> (OutboxSize, usize) {
+        let (mut sum, mut largest) = (OutboxSize::default(), 0);
+        for shard in &self.shards {
+            for handle in lock(shard).values() {
+                let OutboxSize { bytes, packets } = handle.outbox.size();
+                sum.bytes += bytes;
+                sum.packets += packets;
+                largest = largest.max(bytes);
+            }
+        }
+        (sum, largest)
     }
 
     /// Asks every connection to end.

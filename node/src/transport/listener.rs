@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::adapter::OutboxLimits;
+use crate::adapter::{OutboxLimits, OutboxSize};
 use crate::engineio::{CloseReason, EngineConfig};
 use crate::peers::Tunnels;
 
@@ -85,6 +85,11 @@ impl Transport {
     /// The number of open connections.
     pub fn connection_count(&self) -> usize {
         self.connections.len()
+    }
+
+    /// What waits for all clients together, and how many bytes for the one that most waits for.
+    pub fn outbox_sizes(&self) -> (OutboxSize, usize) {
+        self.connections.outbox_sizes()
     }
 
     /// Whether requests to `path` are this transport's; a prefix decides, as with the official

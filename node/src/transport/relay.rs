@@ -95,7 +95,8 @@ impl Transport {
         address: SocketAddr,
     ) -> Relayed {
         let Some((tunnels, sid)) = self.elsewhere(&request) else { return Relayed::Own(request) };
-        let answered = answered_counter(&request);
+        let is_upgrade = websocket::is_upgrade(request.headers());
+        let answered = answered_counter(request.method(), is_upgrade);
         let tunnel = match tunnels.open(sid, address).await {
             Ok(tunnel) => tunnel,
             Err(error) => {
@@ -215,16 +216,18 @@ fn release(connections: &Connections, sid: Sid) {
     let Some(Handle { outbox, commands }) = connections.get(sid) else { return };
     match commands {
         // A connection that has more commands before it answers its polls anyway.
-        Some(commands) => drop(commands.try_send(Command::Release)),
-        None => drop(outbox.close(CloseReason::ServerShutdown)),
+        Some(commands) => {
+            let _ = commands.try_send(Command::Release);
+        }
+        None => outbox.close(CloseReason::ServerShutdown),
     }
 }
 
-/// What an answer to this request counts as.
-fn answered_counter(request: &Request<RequestBody>) -> &'static Counter {
-    if websocket::is_upgrade(request.headers()) {
+/// What an answer to such a request counts as.
+fn answered_counter(method: &Method, is_upgrade: bool) -> &'static Counter {
+    if is_upgrade {
         &metrics::RELAYED_REQUESTS.upgrade
-    } else if request.method() == Method::POST {
+    } else if method == Method::POST {
         &metrics::RELAYED_REQUESTS.post
     } else {
         &metrics::RELAYED_REQUESTS.poll

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test crate uses a part of this")]
 
 pub(crate) mod client;
+pub(crate) mod roaming;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -176,7 +176,8 @@ impl Node {
     }
 
     pub(crate) async fn with(config: EngineConfig) -> Self {
-        let limits = OutboxLimits { max_bytes: 4_000_000, max_packets: 10_000 };
+        let limits =
+            OutboxLimits { max_bytes: 4_000_000, max_packets: 10_000, ..OutboxLimits::default() };
         Self::with_parts(config, limits, Pages::new()).await
     }
 

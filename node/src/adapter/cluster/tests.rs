@@ -55,7 +55,7 @@ impl Node {
             let ready = status.wait_for(|status| *status == Status::Ready);
             tokio::time::timeout(PATIENCE, ready).await.unwrap().unwrap();
         }
-        let cluster = Cluster::new(raft, peers, tasks.clone(), shutdown);
+        let cluster = Cluster::new(raft, peers, Encoder::default(), tasks.clone(), shutdown);
         let adapter = cluster.adapter(&"/".into(), DeliveryMode::Replicated);
         Self { adapter, tasks, _data: data }
     }
@@ -81,7 +81,7 @@ impl Node {
 }
 
 fn recipient() -> Arc<Recipient> {
-    let limits = OutboxLimits { max_bytes: 1 << 20, max_packets: 1000 };
+    let limits = OutboxLimits { max_bytes: 1 << 20, max_packets: 1000, ..OutboxLimits::default() };
     Arc::new(Recipient::new(SocketId::random(), Arc::new(Outbox::new(limits))))
 }
 

@@ -10,7 +10,7 @@ use crate::adapter::outbox::{Outbox, OutboxLimits};
 use crate::raft::state::SessionFilter;
 
 fn recipient() -> Arc<Recipient> {
-    let limits = OutboxLimits { max_bytes: 1024, max_packets: 16 };
+    let limits = OutboxLimits { max_bytes: 1024, max_packets: 16, ..OutboxLimits::default() };
     Arc::new(Recipient::new(SocketId::random(), Arc::new(Outbox::new(limits))))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::super::{App, DeliveryMode, LogFormat};
+use super::super::{App, DeliveryMode, LogFormat, OutboxPolicy, ParserChoice};
 use super::*;
 use crate::raft::config::Durability;
 
@@ -66,6 +66,7 @@ fn every_key_of_the_contract_is_read() {
         cors_origins = "*"
         [socketio]
         connect_timeout = "5s"
+        parser = "msgpack"
         serve_client = false
         client_dir = "/"
         [namespaces."/"]
@@ -73,6 +74,7 @@ fn every_key_of_the_contract_is_read() {
         [outbox]
         max_bytes = 4096
         max_packets = 100
+        policy = "drop_volatile"
         [log]
         filter = "debug"
         format = "json"
@@ -89,7 +91,9 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(config.raft.durability, Durability::Os);
     assert_eq!(config.engine.cors_origins, ["*"]);
     assert_eq!(config.namespaces["/"].delivery, DeliveryMode::Direct);
+    assert_eq!(config.socketio.parser, ParserChoice::Msgpack);
     assert_eq!(config.outbox.max_packets, 100);
+    assert_eq!(config.outbox.policy, OutboxPolicy::DropVolatile);
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -201,6 +205,8 @@ fn bad_value_is_refused_with_its_key_and_place() {
     assert!(error.starts_with(place), "{error}");
     let error = refused("[raft]\ndurability = 'os'", &[], &["--durability", "maybe"]);
     assert!(error.starts_with("flag --durability: raft.durability: "), "{error}");
+    let error = refused("[socketio]\nparser = 'custom'", &[], &[]);
+    assert!(error.contains("socketio.parser") && error.contains("custom"), "{error}");
     let error = refused("apps = ['chess']", &[], &[]);
     assert!(error.starts_with("node.toml:1: apps"), "{error}");
     let error = refused("", &[], &["--listen", "3001"]);

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
 
-use crate::adapter::Encoded;
+use crate::adapter::{Encoded, OutboxSize};
 use crate::engineio::Encoding;
 use crate::metrics;
 
@@ -26,6 +26,8 @@ const KEPT_CAPACITY: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct FrameWriter {
     pub(crate) pending: VecDeque<Arc<Encoded>>,
+    /// How much of what came from the outbox is not written yet.
+    pub(crate) left_bytes: usize,
     /// Which of a packet's forms is written.
     encoding: Encoding,
     /// So much of the first packet has been written.
@@ -45,6 +47,11 @@ impl FrameWriter {
 
     pub(crate) fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// What waits until the stream takes bytes again.
+    pub(crate) fn left(&self) -> OutboxSize {
+        OutboxSize { bytes: self.left_bytes, packets: self.pending.len() }
     }
 
     /// Whether the client waits for the rest of a frame.
@@ -152,6 +159,7 @@ impl FrameWriter {
             complete += 1;
         }
         self.written_bytes = left;
+        self.left_bytes = self.left_bytes.saturating_sub(written);
         metrics::SENT_BYTES.add(written as u64);
         metrics::PACKETS_SENT.add(complete as u64);
         let packets = self.pending.drain(..complete);

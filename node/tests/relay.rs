@@ -1,0 +1,380 @@
+//! Requests that reach another node than their connection's: three nodes in this process.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use flotilla::config::Config;
+use flotilla::metrics;
+use flotilla::server::{Args, Data, Io, Reason, Socket};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use common::roaming::{Answer, Roamer, receive, send};
+use common::{PATIENCE, TestNode, start_with, until};
+
+/// How sockets were disconnected, on all nodes.
+type Ends = Arc<Mutex<Vec<String>>>;
+
+struct Cluster {
+    nodes: [TestNode; 3],
+    /// Where clients come to.
+    at: [SocketAddr; 3],
+    ends: Ends,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        Self::with(|_config| {}).await
+    }
+
+    async fn with(change: impl Fn(&mut Config)) -> Self {
+        let ends = Ends::default();
+        let register = |io: &Io| application(io, &ends);
+        let first = start_with("n1", Vec::new(), &change, register).await;
+        let seeds = vec![first.node.addresses().cluster.to_string()];
+        let change = |config: &mut Config| {
+            config.cluster.bootstrap_expect = 3;
+            change(config);
+        };
+        let second = start_with("n2", seeds.clone(), change, register).await;
+        let third = start_with("n3", seeds, change, register).await;
+        let nodes = [first, second, third];
+        let at = nodes.each_ref().map(|node| node.node.addresses().listen);
+        let cluster = Self { nodes, at, ends };
+        cluster.linked().await;
+        cluster
+    }
+
+    /// Waits until each node takes requests to each of the others.
+    async fn linked(&self) {
+        for owner in self.at {
+            for other in self.at.into_iter().filter(|other| *other != owner) {
+                until("the nodes to know one another", async || {
+                    let client = Roamer::open(owner).await;
+                    (client.post(other, "1").await.status == 200).then_some(())
+                })
+                .await;
+            }
+        }
+    }
+
+    /// Waits for the end of the next socket.
+    async fn end(&self) -> String {
+        until("a socket's end", async || self.ends.lock().unwrap().pop()).await
+    }
+}
+
+fn application(io: &Io, ends: &Ends) {
+    let ends = ends.clone();
+    io.of("/")
+        .on("echo", async |socket: Socket, args: Args| {
+            socket.emit_payload(args.into_event("echo"));
+        })
+        .on("kick", async |socket: Socket| {
+            socket.emit("last", &());
+            socket.disconnect(true);
+        })
+        .on("flood", async |socket: Socket, Data(count): Data<u32>| {
+            let text = "x".repeat(10_000);
+            for _ in 0..count {
+                socket.namespace().local().to(socket.id().to_string()).emit("flood", &text);
+            }
+        })
+        .on_disconnect(move |Reason(reason): Reason| {
+            ends.lock().unwrap().push(reason.to_string());
+            async {}
+        });
+}
+
+/// The WebSocket of a connection, at a node that may be another's.
+struct Ws(WebSocketStream<TcpStream>);
+
+impl Ws {
+    /// Asks for an upgrade at `node`, and has the probe answered.
+    async fn probe(client: &Roamer, node: SocketAddr) -> Self {
+        let stream = TcpStream::connect(node).await.unwrap();
+        let url = format!("ws://{node}/socket.io/?EIO=4&transport=websocket&sid={}", client.sid);
+        let (stream, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+        let mut ws = Self(stream);
+        ws.send("2probe").await;
+        assert_eq!(ws.text().await, "3probe");
+        ws
+    }
+
+    /// Upgrades a connection whose poll is answered with a noop by way of `poller`.
+    async fn upgrade(client: &Roamer, node: SocketAddr, poller: SocketAddr) -> Self {
+        let poll = client.begin_poll(poller).await;
+        let mut ws = Self::probe(client, node).await;
+        assert_eq!(receive(poll).await.packets(), ["6"]);
+        ws.send("5").await;
+        ws
+    }
+
+    async fn send(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Option<Result<Message, Error>> {
+        let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
+        next.expect("the server should send something")
+    }
+
+    async fn text(&mut self) -> String {
+        match self.next().await {
+            Some(Ok(Message::Text(text))) => text.to_string(),
+            other => panic!("text should have come, not {other:?}"),
+        }
+    }
+
+    /// The next must be a close frame; its code, 1005 standing for none.
+    async fn close_code(&mut self) -> u16 {
+        match self.next().await {
+            Some(Ok(Message::Close(frame))) => frame.map_or(1005, |frame| frame.code.into()),
+            other => panic!("a close frame should have come, not {other:?}"),
+        }
+    }
+}
+
+fn assert_unknown(answer: &Answer) {
+    let expected = (400, r#"{"code":1,"message":"Session ID unknown"}"#);
+    assert_eq!((answer.status, &*answer.body), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_may_reach_another_node() {
+    const COUNT: usize = 100;
+    let cluster = Cluster::start().await;
+    let [a, b, c] = cluster.at;
+    let client = Roamer::open(a).await;
+    client.connect([b, c]).await;
+    let mut received = Vec::new();
+    for n in 0..COUNT {
+        let body = format!(
+            "42[\"echo\",{n},\"✓\"]\x1e451-[\"echo\",{n},{{\"_placeholder\":true,\"num\":0}}]\x1ebAQID"
+        );
+        client.say(cluster.at[n % 3], &body).await;
+        if n % 5 == 0 {
+            received.extend(client.poll(cluster.at[n / 5 % 3]).await.packets());
+        }
+    }
+    while received.len() < 3 * COUNT {
+        received.extend(client.poll(cluster.at[received.len() % 3]).await.packets());
+    }
+    let expected: Vec<_> = (0..COUNT)
+        .flat_map(|n| {
+            [
+                format!("42[\"echo\",{n},\"✓\"]"),
+                format!("451-[\"echo\",{n},{{\"_placeholder\":true,\"num\":0}}]"),
+                "bAQID".to_owned(),
+            ]
+        })
+        .collect();
+    assert_eq!(received, expected);
+    client.say(b, "1").await;
+    assert_eq!(cluster.end().await, "transport close");
+    assert_unknown(&client.poll(c).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websocket_may_be_opened_at_any_node() {
+    let cluster = Cluster::start().await;
+    let [a, b, c] = cluster.at;
+    for [ws_at, polls_at] in [[b, c], [c, a], [a, b]] {
+        let client = Roamer::open(a).await;
+        client.connect([b, a]).await;
+        // What is posted and emitted during the probe keeps its place.
+        let mut ws = Ws::probe(&client, ws_at).await;
+        client.say(polls_at, "42[\"echo\",1]").await;
+        assert_eq!(client.poll(c).await.packets(), ["42[\"echo\",1]"]);
+        drop(ws);
+        ws = Ws::upgrade(&client, ws_at, polls_at).await;
+        let long = "y".repeat(900_000);
+        for text in [r#"42["echo",2]"#, &format!(r#"42["echo","{long}"]"#), r#"42["echo",3]"#] {
+            ws.send(text).await;
+        }
+        assert_eq!(ws.text().await, r#"42["echo",2]"#);
+        assert_eq!(ws.text().await, format!(r#"42["echo","{long}"]"#));
+        assert_eq!(ws.text().await, r#"42["echo",3]"#);
+        let late = client.poll(polls_at).await;
+        assert_eq!((late.status, &*late.body), (400, r#"{"code":3,"message":"Bad request"}"#));
+
+        ws.send(r#"42["kick"]"#).await;
+        assert_eq!(ws.text().await, r#"42["last"]"#);
+        assert_eq!(ws.text().await, "41");
+        assert_eq!(ws.close_code().await, 1005);
+        assert_eq!(cluster.end().await, "server namespace disconnect");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn end_of_a_relayed_websocket_reaches_its_owner() {
+    let cluster = Cluster::start().await;
+    let [a, b, c] = cluster.at;
+    let client = Roamer::open(a).await;
+    client.connect([b, c]).await;
+    let ws = Ws::upgrade(&client, b, c).await;
+    drop(ws);
+    assert_eq!(cluster.end().await, "transport close");
+
+    // A frame that breaks the protocol is answered by the owner, with its code.
+    let client = Roamer::open(a).await;
+    client.connect([b, c]).await;
+    let mut ws = Ws::upgrade(&client, c, b).await;
+    ws.0.send(Message::text("z".repeat(1_000_001))).await.unwrap();
+    assert_eq!(ws.close_code().await, 1009);
+    assert_eq!(cluster.end().await, "transport error");
+    let relayed = || cluster.nodes.iter().map(|node| node.node.relayed_count()).sum::<usize>();
+    until("all tunnels to end", async || (relayed() == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_poll_at_another_node_ends_the_connection() {
+    let cluster = Cluster::start().await;
+    let [a, b, c] = cluster.at;
+    let client = Roamer::open(a).await;
+    client.connect([b, c]).await;
+    let first = client.begin_poll(b).await;
+    // Whichever comes to the owner second is refused; it ends the other.
+    let second = client.begin_poll(c).await;
+    let (first, second) = tokio::join!(receive(first), receive(second));
+    let mut answers = [(first.status, first.body), (second.status, second.body)];
+    answers.sort();
+    assert_eq!(answers, [(200, "1".to_owned()), (400, String::new())]);
+    assert_eq!(cluster.end().await, "transport error");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poll_that_its_client_gives_up_ends_the_connection() {
+    let cluster = Cluster::start().await;
+    let [a, b, c] = cluster.at;
+    let client = Roamer::open(a).await;
+    client.connect([b, c]).await;
+    let poll = client.begin_poll(b).await;
+    until("the poll to reach its owner", async || {
+        (cluster.nodes[1].node.relayed_count() > 0).then_some(())
+    })
+    .await;
+    drop(poll);
+    assert_eq!(cluster.end().await, "transport error");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_those_of_the_owner_to_the_letter() {
+    let cluster = Cluster::with(|config| {
+        config.engine.cors_origins = vec!["http://a.example".to_owned()];
+        config.engine.max_payload_bytes = 1000;
+    })
+    .await;
+    let [a, b, c] = cluster.at;
+    let ask = async |node: SocketAddr, sid: &Roamer, method: &str, more: &str, body: &str| {
+        let head = format!("{}Origin: http://a.example\r\n{more}", sid.head(method));
+        receive(send(node, &head, body.as_bytes()).await).await
+    };
+    let cases = [
+        ("POST", "", "42[\"echo\",1]".to_owned()),
+        ("GET", "", String::new()),
+        ("POST", "", "x".repeat(1001)),
+        ("PUT", "", String::new()),
+        ("POST", "Content-Type: application/octet-stream\r\n", "42[1]".to_owned()),
+    ];
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = Roamer::open(a).await;
+        client.connect([a, a]).await;
+        clients.push(client);
+    }
+    for (method, more, body) in cases {
+        let mut answers = Vec::new();
+        for (client, node) in clients.iter().zip([a, b, c]) {
+            answers.push(ask(node, client, method, more, &body).await);
+        }
+        let [own, second, third] = answers.try_into().unwrap();
+        for relayed in [second, third] {
+            assert_eq!((relayed.status, &relayed.body), (own.status, &own.body), "{method}");
+            assert_eq!(relayed.headers, own.headers, "{method}");
+        }
+        let allowed = ("access-control-allow-origin".to_owned(), "http://a.example".to_owned());
+        assert!(own.headers.contains(&allowed), "{own:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sids_of_nobody_are_unknown_everywhere() {
+    let cluster = Cluster::start().await;
+    let [a, b, _] = cluster.at;
+    let real = Roamer::open(a).await.sid;
+    let failed = metrics::RELAY_FAILURES.unknown_owner.total();
+    // Of a node that was never there, of one that knows nothing of it, and of none at all.
+    let unknown_node = format!("AAAAAAAA{}", &real[8..]);
+    let guessed = format!("{}AAAAAAAAAAAA", &real[..8]);
+    for sid in [unknown_node, guessed, "short".to_owned()] {
+        let client = Roamer { sid };
+        assert_unknown(&client.poll(b).await);
+        assert_unknown(&client.post(b, "40").await);
+    }
+    assert!(metrics::RELAY_FAILURES.unknown_owner.total() >= failed + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_that_does_not_read_fills_its_owners_queue_and_no_other() {
+    let cluster = Cluster::with(|config| config.outbox.max_bytes = 2_000_000).await;
+    let [a, b, c] = cluster.at;
+    let client = Roamer::open(a).await;
+    client.connect([b, c]).await;
+    let mut slow = Ws::upgrade(&client, b, c).await;
+    let neighbour = Roamer::open(a).await;
+    neighbour.connect([b, c]).await;
+    let mut fast = Ws::upgrade(&neighbour, b, c).await;
+
+    // Far more than fits into what lies between; the rest would fill the node's memory.
+    for _ in 0..40 {
+        slow.send(r#"42["flood",100]"#).await;
+        fast.send(r#"42["echo",1]"#).await;
+        assert_eq!(fast.text().await, r#"42["echo",1]"#);
+    }
+    assert_eq!(cluster.end().await, "slow consumer");
+    fast.send(r#"42["echo",2]"#).await;
+    assert_eq!(fast.text().await, r#"42["echo",2]"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_that_stops_hands_its_polls_back_and_closes_its_websockets() {
+    let cluster = Cluster::start().await;
+    let Cluster { nodes, at: [a, b, c], ends } = cluster;
+    let [first, second, third] = nodes;
+    let polling = Roamer::open(a).await;
+    polling.connect([b, c]).await;
+    let upgraded = Roamer::open(a).await;
+    upgraded.connect([b, c]).await;
+    let mut ws = Ws::upgrade(&upgraded, b, c).await;
+    ws.send(r#"42["echo",1]"#).await;
+    assert_eq!(ws.text().await, r#"42["echo",1]"#);
+    let poll = polling.begin_poll(b).await;
+    until("poll and websocket to be relayed", async || {
+        (second.node.relayed_count() == 2).then_some(())
+    })
+    .await;
+
+    second.node.drain().await.unwrap();
+    assert_eq!(receive(poll).await.packets(), ["6"], "the connection goes on");
+    assert_eq!(ws.close_code().await, 1005);
+    until("the websocket's end", async || {
+        (*ends.lock().unwrap() == ["server shutting down"]).then_some(())
+    })
+    .await;
+    polling.say(c, r#"42["echo",2]"#).await;
+    assert_eq!(polling.poll(c).await.packets(), [r#"42["echo",2]"#]);
+
+    // An owner that stops ends its connections, and is nobody's owner then.
+    let poll = polling.begin_poll(c).await;
+    until("the poll to be relayed", async || (third.node.relayed_count() > 0).then_some(())).await;
+    first.node.drain().await.unwrap();
+    assert_eq!(receive(poll).await.packets(), ["1"]);
+    assert_unknown(&polling.poll(c).await);
+}
