@@ -17,6 +17,8 @@ FUZZ_SECONDS ?= 20
 JS := cluster-tests/js
 # npm writes this file last, so that it is as new as the installation.
 JS_INSTALLED := $(JS)/node_modules/.package-lock.json
+PY := cluster-tests/py
+PY_INSTALLED := $(PY)/.venv/installed
 CLIENT_DIR := $(JS)/node_modules/socket.io-client/dist
 CHROMIUM ?= /usr/bin/chromium
 export CHROMIUM
@@ -27,17 +29,30 @@ FLOTILLA := target/release/flotilla
 CLUSTER := target/release/cluster --nodes $(NODES) --delivery $(DELIVERY) --flotilla $(FLOTILLA) \
 	--client-dir $(CLIENT_DIR) --config deploy/local.toml
 
+.PHONY: help setup build cluster run check test unit-test cluster-test client-test differential-test matrix-test browser-test sim-test \
+	fuzz-test bench reference
 .PHONY: help setup build cluster run check test unit-test cluster-test client-test balancer-test browser-test \
 	sim-test fuzz-test bench reference
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+setup: $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) ## Installs what the tests need: npm and Python packages, and Chromium.
 setup: $(JS_INSTALLED) $(CHROMIUM) $(HAPROXY) ## Installs what the tests need: npm packages, Chromium and HAProxy.
 
 $(JS_INSTALLED): $(JS)/package.json $(JS)/package-lock.json
 	npm --prefix $(JS) ci --no-audit --no-fund
 	@touch $@
+
+$(PY_INSTALLED): $(PY)/requirements.txt
+	@python3 -c 'import ensurepip' 2> /dev/null || $(call debian,python3-venv)
+	python3 -m venv $(PY)/.venv
+	$(PY)/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $(PY)/requirements.txt
+	@touch $@
+
+# Installs Debian packages, or says that someone has to.
+debian = { [ "$$(id -u)" = 0 ] || { echo "the tests need: apt-get install $(1)" >&2; exit 1; }; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); }
 
 # Debian's package; another browser's path may be given as CHROMIUM=.
 /usr/bin/chromium:
@@ -63,6 +78,7 @@ check: ## Format and lints; a warning is an error.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
+test: check build unit-test cluster-test client-test differential-test matrix-test browser-test fuzz-test ## Everything that CI runs.
 test: check build unit-test cluster-test client-test balancer-test browser-test fuzz-test ## Everything that CI runs.
 
 unit-test: ## The node's own tests: cores, properties, one node at its public door.
@@ -82,6 +98,24 @@ client-test: build $(JS_INSTALLED) ## Official and raw clients against real clus
 	. $(JS)/timers/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent timers
 	. $(JS)/msgpack/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent msgpack
 
+differential-test: build $(JS_INSTALLED) ## Raw scripts against a node and the official server: the same answers, byte for byte.
+	@for eio3 in false true; do \
+		FLOTILLA_ENGINE__ALLOW_EIO3=$$eio3 $(CLUSTER) --dir target/differential-test --exec bash $(JS)/reference/differential.sh || exit 1; \
+	done
+
+# A package of its own, with a target directory of its own: the crate under test brings a TLS library along.
+.PHONY: rust-client
+rust-client:
+	@pkg-config --exists openssl || $(call debian,pkg-config libssl-dev)
+	cargo build --locked --manifest-path cluster-tests/rust-client/Cargo.toml --target-dir target/rust-client
+
+# Nodes with an application of their own, which the official server has too: see cluster-tests/matrix/README.md.
+matrix-test: build rust-client $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) ## One list of scenarios, by every client library.
+	@for parser in default msgpack; do \
+		(. $(JS)/matrix/settings.sh && FLOTILLA_SOCKETIO__PARSER=$$parser target/release/cluster --nodes $(NODES) \
+			--flotilla target/release/scenarios --client-dir $(CLIENT_DIR) --config deploy/local.toml \
+			--dir target/matrix-test --exec bash $(JS)/matrix/run.sh) || exit 1; \
+	done
 balancer-test: build $(JS_INSTALLED) $(HAPROXY) ## The client suites through a round-robin HAProxy before the nodes, for connections and for requests.
 	$(CLUSTER) --dir target/balancer-test --exec npm --prefix $(JS) run --silent balancer
 
@@ -100,5 +134,5 @@ fuzz-test: ## Each fuzz target of the codecs for FUZZ_SECONDS.
 bench: build ## Measures a cluster of its own: deliveries, latencies, losses, server CPU. BENCH_ARGS="--scenario echo"
 	target/release/bench --start $(NODES) --flotilla $(FLOTILLA) $(BENCH_ARGS)
 
-reference: $(JS_INSTALLED) $(CHROMIUM) ## The client suites against the official server, which shows that they are right.
+reference: rust-client $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) ## The client suites against the official server, which shows that they are right.
 	npm --prefix $(JS) run --silent reference

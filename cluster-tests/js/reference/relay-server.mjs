@@ -16,7 +16,9 @@ import { printVersions } from "../lib/versions.mjs";
 
 const PAGE = new URL("../../../node/src/apps/relay/chat.html", import.meta.url);
 
-const io = new Server(engineSettings());
+/** With REFERENCE_APP=scenarios, the application of the shared scenarios beside the relay. */
+const app = process.env.REFERENCE_APP === "scenarios" ? await import("./scenario-app.mjs") : undefined;
+const io = new Server({ ...engineSettings(), ...app?.settings(process.env) });
 
 /** One session for each connection, whatever the number of its namespaces. */
 const sessions = new WeakMap();
@@ -79,9 +81,9 @@ function engineSettings() {
     pingTimeout: milliseconds(environment.FLOTILLA_ENGINE__PING_TIMEOUT ?? "20s"),
     upgradeTimeout: milliseconds(environment.FLOTILLA_ENGINE__UPGRADE_TIMEOUT ?? "10s"),
     // As deploy/local.toml has it.
-    allowEIO3: true,
+    allowEIO3: environment.FLOTILLA_ENGINE__ALLOW_EIO3 !== "false",
     connectTimeout: milliseconds(environment.FLOTILLA_SOCKETIO__CONNECT_TIMEOUT ?? "45s"),
-    ...(origins.length > 0 && { cors: { origin: origins, credentials: true } }),
+    ...(origins.length > 0 && { cors: { origin: origins.includes("*") ? "*" : origins, credentials: true } }),
   };
 }
 
@@ -103,6 +105,7 @@ function listen(id) {
 
 relay(io.of("/"));
 relay(io.of("/relay-direct"));
+app?.register(io, relay);
 const nodes = await Promise.all(["n1", "n2", "n3"].map(listen));
 const list = join(mkdtempSync(join(tmpdir(), "relay-")), "nodes.json");
 writeFileSync(list, JSON.stringify(nodes));

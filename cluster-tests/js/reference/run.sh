@@ -13,3 +13,9 @@ reference npm run --silent raw
 # shellcheck source=../msgpack/settings.sh
 (. msgpack/settings.sh && reference npm run --silent msgpack)
 reference npm run --silent browser
+
+# The shared scenarios, with both parsers.
+for parser in default msgpack; do
+  # shellcheck source=../matrix/settings.sh
+  (. matrix/settings.sh && FLOTILLA_SOCKETIO__PARSER=$parser reference bash matrix/run.sh)
+done

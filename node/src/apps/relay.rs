@@ -19,7 +19,8 @@ pub fn register(io: &Io) {
     serve(&io.of_mode("/relay-direct", DeliveryMode::Direct));
 }
 
-fn serve(namespace: &NamespaceHandle) {
+/// The relay's verbs in one namespace, for applications that add their own to them.
+pub fn serve(namespace: &NamespaceHandle) {
     namespace
         .on("echo", async |args: Args, ack: Ack| ack.send_args(&args))
         .on("join", async |socket: Socket, room: Parsed<String>, ack: Ack| {

@@ -172,9 +172,10 @@ impl Client {
         self.attachments.check_none_awaited()?;
         let mut packet = codec::parse(text, usize::from(self.limits.max_attachments))?;
         if self.revision == Revision::V3
-            && let Packet::Connect { auth, .. } = &mut packet
+            && let Packet::Connect { namespace, auth } = &mut packet
         {
             *auth = v4::auth(text);
+            *namespace = v4::name(namespace);
         }
         match self.attachments.handle_packet(packet) {
             Some((packet, parts)) => self.handle_packet(packet, parts),

@@ -81,6 +81,9 @@ const RESERVED_EVENTS: [&str; 6] =
 /// Longer names are refused: each client may hold several.
 pub(super) const MAX_NAMESPACE_BYTES: usize = 1024;
 
+/// In v4 a name may have a query behind it, which carries tokens.
+const MAX_QUERY_BYTES: usize = 8192;
+
 /// Reads one packet, as strictly as socket.io-parser 4.2.7 does and no stricter: ids go with any
 /// type, and events and acks may come without a payload, which is then an empty array.
 pub fn parse(text: &ByteString, max_attachments: usize) -> Result<Packet, ProtocolError> {
@@ -145,9 +148,9 @@ fn split_namespace(text: &str) -> Result<(ByteString, &str), ProtocolError> {
         return Ok((ByteString::from_static("/"), text));
     }
     let (name, rest) = text.split_once(',').unwrap_or((text, ""));
-    // Clients of older protocols put a query there (`/chat?token=…`); it is no part of the name.
-    let name = name.split_once('?').map_or(name, |(name, _query)| name);
-    if name.len() > MAX_NAMESPACE_BYTES {
+    // To v5 a question mark is a character like others; what v4 makes of it is its own affair.
+    let query_bytes = name.find('?').map_or(0, |start| name.len() - start);
+    if name.len() - query_bytes > MAX_NAMESPACE_BYTES || query_bytes > MAX_QUERY_BYTES {
         return Err(ProtocolError::IllegalNamespace);
     }
     // A copy, because it outlives the message that it came in.

@@ -19,9 +19,25 @@ pub(super) fn auth(packet: &str) -> Option<ByteString> {
     Some(Value::Object(auth).to_string().into())
 }
 
+/// A namespace's name without the query behind it.
+pub(super) fn name(namespace: &ByteString) -> ByteString {
+    match namespace.split_once('?') {
+        Some(("/", _query)) => ByteString::from_static("/"),
+        Some((name, _query)) => name.into(),
+        None => namespace.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn query_is_no_part_of_the_name() {
+        assert_eq!(name(&"/chat?token=x".into()), "/chat");
+        assert_eq!(name(&"/?token=x".into()), "/");
+        assert_eq!(name(&"/chat".into()), "/chat");
+    }
 
     #[test]
     fn query_of_a_namespace_is_the_auth() {

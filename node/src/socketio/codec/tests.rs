@@ -142,9 +142,11 @@ fn placeholders_must_be_in_range() {
 }
 
 #[test]
-fn query_is_no_part_of_the_namespace() {
-    assert_eq!(packet("0/chat?token=x,{}"), Ok(connect("/chat", Some("{}"))));
-    assert_eq!(packet("0/?token=x"), Ok(connect("/", None)));
+fn question_mark_is_a_character_of_a_namespace() {
+    assert_eq!(packet("0/chat?token=x,{}"), Ok(connect("/chat?token=x", Some("{}"))));
+    let longest = "x".repeat(MAX_QUERY_BYTES - 1);
+    assert!(packet(&format!("0/chat?{longest}")).is_ok());
+    assert_eq!(packet(&format!("0/chat?{longest}x")), Err(ProtocolError::IllegalNamespace));
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::adapter::Outbox;
+use crate::adapter::{Encoded, Outbox};
 use crate::engineio::{CloseReason, Packet};
 
 use super::super::connections::Registration;
@@ -40,7 +41,7 @@ pub(super) async fn end_websocket(mut websocket: WebSocket, outbox: &Outbox, end
     websocket.close(ending.code, Instant::now() + FLUSH_TIMEOUT).await;
 }
 
-/// Answers the open poll or, if the end is an orderly one, waits for another.
+/// Answers the open poll or, if the end is an orderly one, waits for others.
 pub(super) async fn end_polling(
     mut polling: Box<Polling>,
     outbox: &Outbox,
@@ -48,23 +49,39 @@ pub(super) async fn end_polling(
     ending: Ending,
 ) {
     polling.probe = None;
-    if ending.is_orderly {
-        polling.answer_post(PostAnswer::Taken);
-        // A node that stops is not there for another poll.
-        if !polling.has_poll() && ending.reason != CloseReason::ServerShutdown {
-            let _ = tokio::time::timeout(FLUSH_TIMEOUT, next_poll(&mut polling)).await;
-        }
-    }
-    drop(registration);
     let mut queued = std::mem::take(&mut polling.pending);
     let mut pushed = VecDeque::new();
     outbox.take_pending(&mut pushed);
     queued.extend(pushed);
     if !ending.is_orderly {
         queued.clear();
+    } else {
+        polling.answer_post(PostAnswer::Taken);
+        // A node that stops is not there for another poll.
+        if ending.reason != CloseReason::ServerShutdown {
+            let flushed = flush_polling(&mut polling, &mut queued);
+            let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
+        }
     }
+    drop(registration);
     let close = encoded(&Packet::Close);
     polling.answer_poll(queued, Some(&close), Instant::now());
+}
+
+/// Gives what is queued to a poll, and waits for the one that will hear of the close.
+///
+/// They are two, as with the official server: of one payload, official clients take a close packet ahead of the
+/// DISCONNECT before it, and would call it a lost transport.
+async fn flush_polling(polling: &mut Polling, queued: &mut VecDeque<Arc<Encoded>>) {
+    if polling.has_poll() && queued.is_empty() {
+        return;
+    }
+    if !queued.is_empty() {
+        next_poll(polling).await;
+        polling.answer_poll(std::mem::take(queued), None, Instant::now());
+    }
+    next_poll(polling).await;
+    queued.push_back(encoded(&Packet::Noop));
 }
 
 /// Meanwhile the client may post: it cannot know yet.

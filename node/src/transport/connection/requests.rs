@@ -86,7 +86,8 @@ impl ConnectionTask {
                 Err(error) => {
                     metrics::PROTOCOL_ERRORS.packet.add(1);
                     self.core.handle_parse_error(error);
-                    return PostAnswer::Refused;
+                    // The request as such was right; what it carried ends the connection.
+                    return PostAnswer::Taken;
                 }
             }
             self.drain_outputs();

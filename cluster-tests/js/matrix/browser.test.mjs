@@ -1,0 +1,49 @@
+// The shared scenarios in Chromium, with the bundle that the nodes themselves serve.
+
+import { after, before, describe, test } from "node:test";
+import { readFileSync } from "node:fs";
+import { chromium } from "playwright-core";
+import { MODES, unique } from "../lib/client.mjs";
+import { three } from "../lib/nodes.mjs";
+import { printVersions } from "../lib/versions.mjs";
+import { abilities, scenariosFor } from "./list.mjs";
+
+printVersions("playwright-core", "socket.io-client");
+
+const PLAYER = readFileSync(new URL("./play.mjs", import.meta.url), "utf8");
+const MSGPACK = process.env.FLOTILLA_SOCKETIO__PARSER === "msgpack";
+const BUNDLE = MSGPACK ? "socket.io.msgpack.min.js" : "socket.io.min.js";
+/** Keeps Chromium from asking the network for anything but the pages: here is none to answer. */
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"];
+
+const title = `bundle in Chromium${MSGPACK ? " with msgpack" : ""}`;
+const scenarios = scenariosFor(title, abilities({ recovers: true, msgpack: MSGPACK }));
+const urls = three.map((node) => node.url);
+
+for (const [mode, transports] of Object.entries(MODES)) {
+  describe(`${title}, ${mode}`, () => {
+    let browser;
+    let page;
+    before(async () => {
+      browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: FLAGS });
+      console.log(`chromium ${browser.version()}`);
+      page = await browser.newPage();
+      // A page that came from the first node; the others are of other origins to it. Any page of its own will do: Chromium
+      // lets one that no node sent, as this test could make one up, connect to no local address.
+      await page.goto(`${urls[0]}/socket.io/${BUNDLE}`);
+      await page.addScriptTag({ url: `${urls[0]}/socket.io/${BUNDLE}` });
+      await page.route(`${urls[0]}/matrix/play.mjs`, (route) => route.fulfill({ contentType: "text/javascript", body: PLAYER }));
+    });
+    after(() => browser?.close());
+
+    for (const scenario of scenarios) {
+      test(scenario.name, async () => {
+        const world = { transports, options: {}, generation: 4, run: unique("run"), urls };
+        await page.evaluate(async ({ scenario, world }) => {
+          const { play } = await import("/matrix/play.mjs");
+          await play(scenario, { ...world, io: globalThis.io });
+        }, { scenario, world });
+      });
+    }
+  });
+}
