@@ -47,6 +47,10 @@ pub struct RaftConfig {
     pub election_timeout_min: Duration,
     #[serde(with = "humantime_serde")]
     pub election_timeout_max: Duration,
+    /// Where proposals come often, the leader begins a round of replication so long after the last
+    /// one: what comes between shares it. Zero: at once.
+    #[serde(with = "humantime_serde")]
+    pub gather_interval: Duration,
     /// After so long a change that was not sent is refused, and one that was is reported unknown.
     #[serde(with = "humantime_serde")]
     pub propose_timeout: Duration,
@@ -81,6 +85,7 @@ impl Default for RaftConfig {
             heartbeat_interval: Duration::from_millis(80),
             election_timeout_min: Duration::from_millis(250),
             election_timeout_max: Duration::from_millis(500),
+            gather_interval: Duration::from_millis(1),
             propose_timeout: Duration::from_secs(5),
             max_queued_changes: 200_000,
             max_queued_bytes: 64 << 20,
@@ -138,6 +143,11 @@ impl RaftConfig {
             self.election_timeout_min < self.election_timeout_max,
             "raft.election_timeout_max",
             "must be more than election_timeout_min",
+        )?;
+        require(
+            self.gather_interval <= self.heartbeat_interval,
+            "raft.gather_interval",
+            "must be at most heartbeat_interval",
         )?;
         require(self.max_queued_changes >= 1, "raft.max_queued_changes", "must be at least 1")?;
         require(

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::config::{ClusterConfig, RaftConfig};
 use super::deliveries::Deliveries;
+use super::gather::Gather;
 use super::members::{Leases, OwnLease};
 use super::network::Directory;
 use super::proposer::Lead;
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) identity: tokio::sync::Mutex<Identity>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) consensus: Consensus,
+    /// Its own proposals and the other nodes' meet here while this node leads.
+    pub(crate) door: Arc<Gather>,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) view: Arc<ArcSwap<State>>,
     pub(crate) lead: watch::Receiver<Lead>,

@@ -9,6 +9,7 @@ pub mod config;
 mod core;
 mod deliveries;
 mod ended;
+mod gather;
 mod inspect;
 mod log_store;
 mod members;

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_proto::raft as proto;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::ClientWriteError;
 use proto::propose_reply::Result as Reply;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::gather::{Gather, WriteError};
 use super::network::{Directory, Lane};
 use super::state::NodeId;
-use super::types::{Applied, Consensus, Data, Member};
+use super::types::{Applied, Consensus, Member};
 
 /// Who leads, as far as this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,10 @@ pub(crate) enum Failed {
 
 /// Brings a proposal to the leader and its answer back.
 pub(crate) trait Propose: Send + 'static {
+    /// Waits, never for long, until it is worth while to take what is queued. `crowded`: the last
+    /// entry carried the changes of many.
+    fn gather(&mut self, crowded: bool) -> impl Future<Output = ()> + Send;
+
     /// One attempt, over at `until` at the latest. Dropping it leaves the proposal's fate unknown.
     fn propose(
         &mut self,
@@ -52,10 +57,15 @@ pub(crate) trait Propose: Send + 'static {
 const NO_LEADER_PAUSE: Duration = Duration::from_millis(50);
 const REFUSED_PAUSE: Duration = Duration::from_millis(15);
 
+/// Those whom a crowded entry has just answered propose again a moment later: one entry that waits
+/// for them does the work of two.
+const LINGER: Duration = Duration::from_millis(1);
+
 /// Proposes through the own log if this node leads, or over a stream to the leader.
 pub(crate) struct ToLeader {
     directory: Arc<Directory>,
     consensus: Consensus,
+    door: Arc<Gather>,
     lead: watch::Receiver<Lead>,
     link: Option<Link>,
     /// The attempt in hand may have reached a log.
@@ -75,9 +85,10 @@ impl ToLeader {
     pub(crate) fn new(
         directory: Arc<Directory>,
         consensus: Consensus,
+        door: Arc<Gather>,
         lead: watch::Receiver<Lead>,
     ) -> Self {
-        Self { directory, consensus, lead, link: None, sent: false }
+        Self { directory, consensus, door, lead, link: None, sent: false }
     }
 
     async fn propose_to(
@@ -88,7 +99,7 @@ impl ToLeader {
     ) -> Result<Applied, Failed> {
         if leader == self.directory.me {
             self.sent = true;
-            return propose_here(&self.consensus, proposal).await;
+            return pause_after(self.door.write_now(&self.consensus, proposal).await).await;
         }
         if self.link.as_ref().is_none_or(|link| link.leader != leader) {
             self.link = Some(self.open(leader, member).await?);
@@ -150,6 +161,14 @@ impl Link {
 }
 
 impl Propose for ToLeader {
+    async fn gather(&mut self, crowded: bool) {
+        if self.lead.borrow().id() == Some(self.directory.me) {
+            self.door.opened().await;
+        } else if crowded {
+            tokio::time::sleep(LINGER).await;
+        }
+    }
+
     async fn propose(&mut self, proposal: Bytes, until: Instant) -> Result<Applied, Failed> {
         let lead = self.lead.borrow_and_update().clone();
         let Some((leader, member)) = lead.leader else {
@@ -172,20 +191,25 @@ impl Propose for ToLeader {
     }
 }
 
-/// Proposes through the log of this node, which should be the leader.
+/// Proposes another node's proposal through the log of this one, which should be the leader.
 pub(crate) async fn propose_here(
     consensus: &Consensus,
+    door: &Gather,
     proposal: Bytes,
 ) -> Result<Applied, Failed> {
-    match consensus.client_write(Data(proposal)).await {
-        Ok(written) => Ok(written.data),
-        Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Err(Failed::Unknown),
-        Err(RaftError::APIError(_)) => {
+    pause_after(door.write(consensus, proposal).await).await
+}
+
+async fn pause_after(written: Result<Applied, WriteError>) -> Result<Applied, Failed> {
+    match written {
+        Ok(applied) => Ok(applied),
+        Err(WriteError::Refused(ClientWriteError::LogEntryDiscarded(_))) => Err(Failed::Unknown),
+        Err(WriteError::Refused(_)) => {
             // Mostly a leader that has not yet heard from a quorum: it will in a moment.
             tokio::time::sleep(REFUSED_PAUSE).await;
             Err(Failed::NotSent)
         }
-        Err(RaftError::Fatal(_)) => {
+        Err(WriteError::Ended) => {
             tokio::time::sleep(NO_LEADER_PAUSE).await;
             Err(Failed::Unknown)
         }

@@ -32,10 +32,7 @@ const MAX_CHANGE_BYTES: usize = 16 << 20;
 /// After so long without an answer the same is proposed again, perhaps to another leader.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An entry costs the cluster some hundred microseconds of CPU, whatever it carries. Where many
-/// propose at once, those whom the last entry has just answered propose again a moment later: one
-/// entry that waits for them does the work of two. A lone change never waits.
-const LINGER: Duration = Duration::from_millis(1);
+/// So many changes in one entry are a crowd.
 const CROWD: usize = 4;
 
 /// What a change without texts takes in the queue and in an entry, at most.
@@ -341,8 +338,8 @@ impl<P: Propose> PumpTask<P> {
     async fn next_batch(&mut self) -> InFlight {
         loop {
             let next_expiry = self.expire(self.next_seq);
-            if self.crowded && !self.shared.lock().changes.is_empty() {
-                tokio::time::sleep(LINGER).await;
+            if !self.shared.lock().changes.is_empty() {
+                self.proposer.gather(self.crowded).await;
             }
             let live = self.standing.borrow_and_update().live;
             if let Some(incarnation) = live {

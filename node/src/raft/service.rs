@@ -191,7 +191,7 @@ impl Raft for Service {
 }
 
 async fn propose(core: &Core, proposal: Bytes) -> proto::ProposeReply {
-    let result = match propose_here(&core.consensus, proposal).await {
+    let result = match propose_here(&core.consensus, &core.door, proposal).await {
         Ok(applied) => Reply::Applied(proto::Applied {
             index: applied.index,
             refused: applied.refused,

@@ -20,6 +20,7 @@ use super::Raft;
 use super::config::{ClusterConfig, Durability, InvalidSetting, RaftConfig};
 use super::core::{Clock, Core};
 use super::deliveries::Deliveries;
+use super::gather::Gather;
 use super::members::{Leases, OwnLease, run_leading, run_standing};
 use super::network::{Directory, Network};
 use super::proposer::{Lead, ToLeader};
@@ -161,6 +162,7 @@ async fn build(
         bytes: options.raft.max_queued_bytes,
         timeout: options.raft.propose_timeout,
     });
+    let door = Arc::new(Gather::new(options.raft.gather_interval));
     let lease = options.cluster.lease;
     let core = Arc::new(Core {
         me: identity.node,
@@ -173,6 +175,7 @@ async fn build(
         identity: tokio::sync::Mutex::new(identity),
         directory: directory.clone(),
         consensus: consensus.clone(),
+        door: door.clone(),
         deliveries: deliveries.clone(),
         view,
         lead: lead.clone(),
@@ -184,7 +187,7 @@ async fn build(
         membership: tokio::sync::Mutex::new(()),
     });
     tasks.spawn(until(stop.clone(), follow_lead(consensus.clone(), lead_sender)));
-    let proposer = ToLeader::new(directory, consensus, lead);
+    let proposer = ToLeader::new(directory, consensus, door, lead);
     let pump_task = PumpTask::new(core.me, &pump, deliveries, proposer, core.clock.clone());
     tasks.spawn(pump_task.run(stop.clone()));
     let standing = core.clone();

@@ -1,117 +1,126 @@
-//! The log on disk: a write-ahead log in chunks, each record with a checksum.
+//! The log on disk: files of records, with an index and the newest entries in memory.
 
-use std::fs;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_proto::raft as proto;
-use openraft::EntryPayload;
 use openraft::storage::IOFlushed;
-use openraft::vote::RaftLeaderId;
-use prost::Message;
-use raft_log::api::raft_log_writer::RaftLogWriter;
-use raft_log::codeq::{Decode, Encode};
-use raft_log::{Callback, Config, RaftLog, Types, chunked_wal};
 use tokio::sync::oneshot;
 
-use super::take_bytes;
-use crate::raft::types::{Data, Entry, LogId, Payload, TypeConfig, Vote};
-use crate::raft::wire::{membership_from_wire, membership_to_wire};
+use super::files::{Files, MAGIC, Writer, Written, path_of};
+use super::record::{self, Found, LogState, Record, damaged};
+use super::{entry_len, take_bytes};
+use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 
-/// Entries of the open chunk stay in memory, so its size bounds that too.
-const CHUNK_BYTES: usize = 32 << 20;
-const CHUNK_RECORDS: usize = 256 << 10;
+/// What a log keeps in one file, and in memory.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// A file that has so many bytes is followed by another. The entries of the open file stay in
+    /// memory, so its size bounds that too.
+    file_bytes: u64,
+    /// Beyond these, entries of closed files are read back from disk.
+    cache_bytes: usize,
+    cache_entries: usize,
+}
 
-/// Beyond these, entries of closed chunks are read back from disk.
-const CACHE_BYTES: usize = 32 << 20;
-const CACHE_ENTRIES: usize = 64 << 10;
+const LIMITS: Limits =
+    Limits { file_bytes: 32 << 20, cache_bytes: 64 << 20, cache_entries: 64 << 10 };
 
-/// A sync takes what gathered during the last one, for which the log's thread must look at its
-/// queue; with zero it would not look. Waiting any longer only adds delay.
-const GATHER: Duration = Duration::from_micros(2);
-
-const READ_BUFFER_BYTES: usize = 1 << 20;
+const LOCK_FILE: &str = "lock";
 
 /// Clones share one log.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct DiskLog {
-    /// Its owner is openraft's core; replication reads beside it. A look is short: writing only
-    /// queues for the log's own thread, and what is read is nearly always in memory.
-    log: Arc<Mutex<RaftLog<Format>>>,
-    sync: bool,
+    /// Its owner is openraft's core; replication reads beside it. A look is short: what is read is
+    /// nearly always in memory, and a write ends in the operating system's cache or in a queue.
+    log: Arc<Mutex<Log>>,
+}
+
+struct Log {
+    directory: PathBuf,
+    limits: Limits,
+    state: LogState,
+    /// Of the entries after the purged one.
+    rows: VecDeque<Row>,
+    /// Rows whose entries are in memory, which are the last ones, and the bytes of these.
+    cached: usize,
+    cached_bytes: usize,
+    /// Numbers of the files, oldest first; the last one is open.
+    files: VecDeque<u64>,
+    /// How long the open file is with all that is on its way to it.
+    open_bytes: u64,
+    /// The number of the file that the writer has reached.
+    reached: Arc<AtomicU64>,
+    /// Records that are not with the writer yet; kept for its memory.
+    buffer: Vec<u8>,
+    /// Only told to the disk with the next entries: it spares a restarted node some waiting.
+    committed_since: bool,
+    writer: Writer,
+    /// The file that was read last.
+    reader: Option<(u64, File)>,
+    /// Held as long as the log is open.
+    _lock: File,
+}
+
+/// Where an entry is.
+struct Row {
+    id: LogId,
+    file: u64,
+    at: u64,
+    bytes: usize,
+    entry: Option<Entry>,
+}
+
+impl fmt::Debug for DiskLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskLog").finish_non_exhaustive()
+    }
 }
 
 impl DiskLog {
+    /// With `sync`, what is written counts as stored once it is synced.
     pub(super) fn open(directory: &Path, sync: bool) -> io::Result<Self> {
+        Self::open_with(directory, sync, LIMITS)
+    }
+
+    fn open_with(directory: &Path, sync: bool, limits: Limits) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        let directory = directory
-            .to_str()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path is not UTF-8"))?;
-        let wal = chunked_wal::Config {
-            read_buffer_size: Some(READ_BUFFER_BYTES),
-            chunk_max_records: Some(CHUNK_RECORDS),
-            chunk_max_size: Some(CHUNK_BYTES),
-            flush_batch_wait: Some(GATHER),
-            ..chunked_wal::Config::new(directory)
-        };
-        let config = Config {
-            wal,
-            log_cache_max_items: Some(CACHE_ENTRIES),
-            log_cache_capacity: Some(CACHE_BYTES),
-        };
-        let log = RaftLog::open(Arc::new(config))?;
-        Ok(Self { log: Arc::new(Mutex::new(log)), sync })
+        Ok(Self { log: Arc::new(Mutex::new(Log::open(directory, sync, limits)?)) })
     }
 
     pub(super) fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
-        let log = self.lock();
-        let entries = log.read(start, end).map(|record| {
-            let (id, Stored(payload)) = record?;
-            Ok(Entry { log_id: from_stored(&id), payload })
-        });
-        take_bytes(entries, max_bytes)
+        self.lock().read(start, end, max_bytes)
     }
 
     pub(super) fn purged_and_last(&self) -> (Option<LogId>, Option<LogId>) {
         let log = self.lock();
-        let state = log.log_state();
-        (state.purged().map(from_stored), state.last().map(from_stored))
+        (log.state.purged, log.state.last)
     }
 
     pub(super) fn vote(&self) -> Option<Vote> {
-        self.lock().log_state().vote().map(|vote| Vote {
-            leader_id: RaftLeaderId::new(vote.term, vote.node),
-            committed: vote.committed,
-        })
+        self.lock().state.vote
     }
 
     pub(super) async fn save_vote(&self, vote: Vote) -> io::Result<()> {
-        let stored = StoredVote {
-            term: vote.leader_id.term,
-            committed: vote.committed,
-            node: vote.leader_id.voted_for,
-        };
         let (sender, written) = oneshot::channel();
-        {
-            let mut log = self.lock();
-            log.save_vote(stored)?;
-            log.flush(self.sync, Some(Written::Vote(sender)))?;
-        }
+        self.lock().save_vote(vote, Written::Vote(sender))?;
         written.await.map_err(|_| io::Error::other("the log's thread ended"))?
     }
 
     pub(super) fn committed(&self) -> Option<LogId> {
-        self.lock().log_state().committed().map(from_stored)
+        self.lock().state.committed
     }
 
-    /// Only remembered with the next write: it spares a restarted node some waiting, no more.
-    pub(super) fn save_committed(&self, committed: Option<LogId>) -> io::Result<()> {
-        let Some(committed) = committed else { return Ok(()) };
-        self.lock().commit(to_stored(&committed))?;
-        Ok(())
+    pub(super) fn save_committed(&self, committed: Option<LogId>) {
+        let mut log = self.lock();
+        log.state.committed = committed;
+        log.committed_since = true;
     }
 
     pub(super) fn append(
@@ -119,252 +128,329 @@ impl DiskLog {
         entries: impl IntoIterator<Item = Entry>,
         callback: IOFlushed<TypeConfig>,
     ) -> io::Result<()> {
-        let entries =
-            entries.into_iter().map(|entry| (to_stored(&entry.log_id), Stored(entry.payload)));
-        let mut log = self.lock();
-        log.append(entries)?;
-        log.flush(self.sync, Some(Written::Entries(callback)))
+        self.lock().append(entries, Written::Entries(callback))
     }
 
     pub(super) fn truncate_after(&self, last: Option<LogId>) -> io::Result<()> {
-        let from = last.map_or(0, |id| id.index + 1);
-        let mut log = self.lock();
-        if log.log_state().last().is_none_or(|last| last.1 < from) {
-            return Ok(());
-        }
-        log.truncate(from)?;
-        log.flush(self.sync, None)
+        self.lock().truncate_after(last)
     }
 
     pub(super) fn purge(&self, upto: LogId) -> io::Result<()> {
-        let mut log = self.lock();
-        log.purge(to_stored(&upto))?;
-        // Chunks are deleted after a sync only.
-        log.flush(true, None)
+        self.lock().purge(upto)
     }
 
-    fn lock(&self) -> MutexGuard<'_, RaftLog<Format>> {
+    fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().expect("nothing panics while it holds the log")
     }
 }
 
-/// What the log is made of, for `raft-log`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Format;
+fn next_index(id: Option<LogId>) -> u64 {
+    id.map_or(0, |id| id.index + 1)
+}
 
-impl Types for Format {
-    /// Term and index.
-    type LogId = (u64, u64);
-    type LogPayload = Stored;
-    type Vote = StoredVote;
-    type Callback = Written;
-    type UserData = ();
-
-    fn log_index(id: &(u64, u64)) -> u64 {
-        id.1
+impl Log {
+    fn open(directory: &Path, sync: bool, limits: Limits) -> io::Result<Self> {
+        let lock = File::create(directory.join(LOCK_FILE))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+            TryLockError::Error(error) => error,
+        })?;
+        let mut numbers = numbers(directory)?;
+        drop_stillborn(directory, &mut numbers)?;
+        let is_new = numbers.is_empty();
+        if is_new {
+            numbers.push_back(0);
+        }
+        let open = *numbers.back().expect("there is one, or one was added");
+        let files = Files::open(directory, open, sync)?;
+        let mut log = Self {
+            directory: directory.to_owned(),
+            limits,
+            state: LogState::default(),
+            rows: VecDeque::new(),
+            cached: 0,
+            cached_bytes: 0,
+            files: numbers,
+            open_bytes: 0,
+            reached: files.open_number(),
+            buffer: Vec::new(),
+            committed_since: false,
+            writer: Writer::new(files)?,
+            reader: None,
+            _lock: lock,
+        };
+        if is_new {
+            log.head();
+            log.writer.write(&mut log.buffer, Written::Nobody)?;
+        } else {
+            log.replay()?;
+        }
+        Ok(log)
     }
 
-    fn payload_size(payload: &Stored) -> u64 {
-        match &payload.0 {
-            EntryPayload::Normal(data) => data.0.len() as u64,
-            EntryPayload::Blank | EntryPayload::Membership(_) => 64,
+    /// Reads all files; a record that was cut off at the end of the last one is dropped.
+    fn replay(&mut self) -> io::Result<()> {
+        let numbers = self.files.clone();
+        for (place, number) in numbers.iter().enumerate() {
+            if place > 0 && numbers[place - 1] + 1 != *number {
+                return Err(damaged("a file of the log is missing"));
+            }
+            let bytes = Bytes::from(fs::read(path_of(&self.directory, *number))?);
+            let len = self.replay_file(*number, &bytes, place == 0)?;
+            self.open_bytes = len;
+            if len == bytes.len() as u64 {
+                continue;
+            }
+            if place + 1 < numbers.len() {
+                return Err(damaged("a file of the log ends too early"));
+            }
+            let file = File::options().write(true).open(path_of(&self.directory, *number))?;
+            file.set_len(len)?;
+            file.sync_all()?;
+        }
+        let after_last = next_index(self.state.last);
+        let first = self.rows.front().map_or(after_last, |row| row.id.index);
+        // The first entry of a log may have any index.
+        let is_whole = self.files[0] == 0 && self.state.purged.is_none();
+        if is_whole || first == next_index(self.state.purged) {
+            Ok(())
+        } else {
+            Err(damaged("entries are missing"))
+        }
+    }
+
+    /// Returns how long the file is up to its last whole record.
+    fn replay_file(&mut self, number: u64, bytes: &Bytes, first: bool) -> io::Result<u64> {
+        if !bytes.starts_with(MAGIC) {
+            return Err(damaged("not a log of this version"));
+        }
+        let mut at = MAGIC.len();
+        while at < bytes.len() {
+            let Found::Record(record, len) = record::read(&bytes.slice(at..))? else { break };
+            let begins = at == MAGIC.len();
+            match record {
+                Record::State(state) if begins && first => self.state = state,
+                Record::State(state) if begins => {
+                    if (state.purged, state.last) != (self.state.purged, self.state.last) {
+                        return Err(damaged("a file of the log does not follow the one before"));
+                    }
+                }
+                Record::State(_) => return Err(damaged("a file's head in its middle")),
+                _ if begins => return Err(damaged("a file of the log without its head")),
+                Record::Entry(entry) => {
+                    self.add(entry, number, at as u64, len)?;
+                    self.evict(number);
+                }
+                Record::TruncatedAfter(last) => self.forget_after(last),
+                Record::PurgedUpto(upto) => self.forget_upto(upto),
+                Record::Committed(id) => self.state.committed = Some(id),
+                Record::Vote(vote) => self.state.vote = Some(vote),
+            }
+            at += len;
+        }
+        Ok(at as u64)
+    }
+
+    fn read(&mut self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+        let Some(first) = self.rows.front().map(|row| row.id.index) else { return Ok(Vec::new()) };
+        let start = start.max(first);
+        let end = end.min(first + self.rows.len() as u64);
+        take_bytes((start..end).map(|index| self.entry((index - first) as usize)), max_bytes)
+    }
+
+    /// The entry of a row, read back from disk if it is not in memory.
+    fn entry(&mut self, at: usize) -> io::Result<Entry> {
+        let Self { rows, reader, directory, .. } = self;
+        let row = &rows[at];
+        if let Some(entry) = &row.entry {
+            return Ok(entry.clone());
+        }
+        if reader.as_ref().is_none_or(|(number, _)| *number != row.file) {
+            *reader = Some((row.file, File::open(path_of(directory, row.file))?));
+        }
+        let (_, file) = reader.as_ref().expect("it was just opened");
+        let mut bytes = vec![0; row.bytes];
+        file.read_exact_at(&mut bytes, row.at)?;
+        match record::read(&bytes.into())? {
+            Found::Record(Record::Entry(entry), _) if entry.log_id == row.id => Ok(entry),
+            _ => Err(damaged("another record where an entry was")),
+        }
+    }
+
+    fn append(
+        &mut self,
+        entries: impl IntoIterator<Item = Entry>,
+        written: Written,
+    ) -> io::Result<()> {
+        if std::mem::take(&mut self.committed_since)
+            && let Some(committed) = self.state.committed
+        {
+            self.put(&Record::Committed(committed));
+        }
+        for entry in entries {
+            if self.open_bytes >= self.limits.file_bytes {
+                self.next_file()?;
+            }
+            let (file, at) = (self.open_number(), self.open_bytes);
+            let record = Record::Entry(entry);
+            let len = self.put(&record);
+            let Record::Entry(entry) = record else { unreachable!("it was just made one") };
+            self.add(entry, file, at, len)?;
+        }
+        self.writer.write(&mut self.buffer, written)?;
+        self.evict(self.reached.load(Ordering::Acquire));
+        Ok(())
+    }
+
+    fn save_vote(&mut self, vote: Vote, written: Written) -> io::Result<()> {
+        self.state.vote = Some(vote);
+        self.put(&Record::Vote(vote));
+        self.writer.write(&mut self.buffer, written)
+    }
+
+    fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        if next_index(self.state.last) <= next_index(last) {
+            return Ok(());
+        }
+        self.forget_after(last);
+        self.put(&Record::TruncatedAfter(last));
+        self.writer.write(&mut self.buffer, Written::Nobody)
+    }
+
+    fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        if Some(upto.index) <= self.state.purged.map(|id| id.index) {
+            return Ok(());
+        }
+        self.forget_upto(upto);
+        self.put(&Record::PurgedUpto(upto));
+        self.writer.write(&mut self.buffer, Written::Nobody)?;
+        let open = self.open_number();
+        let needed = self.rows.front().map_or(open, |row| row.file);
+        let count = self.files.iter().take_while(|number| **number < needed).count();
+        if count == 0 {
+            return Ok(());
+        }
+        let removed: Vec<u64> = self.files.drain(..count).collect();
+        if self.reader.as_ref().is_some_and(|(number, _)| removed.contains(number)) {
+            self.reader = None;
+        }
+        self.writer.remove(removed)
+    }
+
+    /// Puts a record into the buffer; returns the bytes that it takes.
+    fn put(&mut self, record: &Record) -> usize {
+        let before = self.buffer.len();
+        record::put(record, &mut self.buffer);
+        let len = self.buffer.len() - before;
+        self.open_bytes += len as u64;
+        len
+    }
+
+    /// What a file begins with: all that the files before it say, but for the entries.
+    fn head(&mut self) {
+        self.buffer.extend_from_slice(MAGIC);
+        self.open_bytes = MAGIC.len() as u64;
+        self.put(&Record::State(self.state.clone()));
+    }
+
+    fn next_file(&mut self) -> io::Result<()> {
+        self.writer.write(&mut self.buffer, Written::Nobody)?;
+        let number = self.open_number() + 1;
+        self.writer.begin(number)?;
+        self.files.push_back(number);
+        self.head();
+        Ok(())
+    }
+
+    fn open_number(&self) -> u64 {
+        *self.files.back().expect("a log has an open file")
+    }
+
+    fn add(&mut self, entry: Entry, file: u64, at: u64, bytes: usize) -> io::Result<()> {
+        let id = entry.log_id;
+        if let Some(last) = self.state.last
+            && id.index != last.index + 1
+        {
+            return Err(damaged(format!("entry {} does not follow {last}", id.index)));
+        }
+        self.state.last = Some(id);
+        self.cached += 1;
+        self.cached_bytes += entry_len(&entry);
+        self.rows.push_back(Row { id, file, at, bytes, entry: Some(entry) });
+        Ok(())
+    }
+
+    fn forget_after(&mut self, last: Option<LogId>) {
+        while self.rows.back().is_some_and(|row| row.id.index >= next_index(last)) {
+            let row = self.rows.pop_back();
+            self.uncache(row.and_then(|row| row.entry));
+        }
+        self.state.last = last;
+    }
+
+    fn forget_upto(&mut self, upto: LogId) {
+        while self.rows.front().is_some_and(|row| row.id.index <= upto.index) {
+            let row = self.rows.pop_front();
+            self.uncache(row.and_then(|row| row.entry));
+        }
+        self.state.purged = Some(upto);
+        if next_index(self.state.last) <= upto.index {
+            self.state.last = Some(upto);
+        }
+    }
+
+    /// Keeps the memory of entries bounded. Those of files from `open` on may not be on disk yet.
+    fn evict(&mut self, open: u64) {
+        let Limits { cache_bytes, cache_entries, .. } = self.limits;
+        while self.cached > cache_entries || self.cached_bytes > cache_bytes {
+            let oldest = self.rows.len() - self.cached;
+            if self.rows[oldest].file >= open {
+                return;
+            }
+            let entry = self.rows[oldest].entry.take();
+            self.uncache(entry);
+        }
+    }
+
+    fn uncache(&mut self, entry: Option<Entry>) {
+        if let Some(entry) = entry {
+            self.cached -= 1;
+            self.cached_bytes -= entry_len(&entry);
         }
     }
 }
 
-fn to_stored(id: &LogId) -> (u64, u64) {
-    (id.leader_id.term, id.index)
-}
-
-fn from_stored(id: &(u64, u64)) -> LogId {
-    LogId::new_term_index(id.0, id.1)
-}
-
-/// Who waits for a write.
-enum Written {
-    Entries(IOFlushed<TypeConfig>),
-    Vote(oneshot::Sender<io::Result<()>>),
-}
-
-impl Callback for Written {
-    fn send(self, result: io::Result<()>) {
-        match self {
-            Self::Entries(callback) => callback.io_completed(result),
-            // The core waits for its vote, unless it is being stopped.
-            Self::Vote(sender) => drop(sender.send(result)),
+/// The numbers of a log's files, sorted.
+fn numbers(directory: &Path) -> io::Result<VecDeque<u64>> {
+    let mut numbers = Vec::new();
+    for file in fs::read_dir(directory)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "wal") {
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let number = stem.and_then(|stem| stem.parse().ok());
+            numbers.push(number.ok_or_else(|| damaged("not a log of this version"))?);
         }
     }
+    numbers.sort_unstable();
+    Ok(numbers.into())
 }
 
-/// In the order in which votes replace each other: a leader of the same term replaces a vote for
-/// another candidate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd)]
-struct StoredVote {
-    term: u64,
-    committed: bool,
-    node: u64,
-}
-
-impl Encode for StoredVote {
-    fn encode<W: Write>(&self, mut writer: W) -> io::Result<usize> {
-        Ok(Encode::encode(&self.term, &mut writer)?
-            + Encode::encode(&self.committed, &mut writer)?
-            + Encode::encode(&self.node, &mut writer)?)
+/// A process may die after it made a file, and before it wrote the file's head.
+fn drop_stillborn(directory: &Path, numbers: &mut VecDeque<u64>) -> io::Result<()> {
+    let Some(last) = numbers.back() else { return Ok(()) };
+    let path = path_of(directory, *last);
+    let bytes = Bytes::from(fs::read(&path)?);
+    let begun = match bytes.get(MAGIC.len()..) {
+        None => MAGIC.starts_with(&bytes) || bytes.iter().all(|byte| *byte == 0),
+        Some(_) if !bytes.starts_with(MAGIC) => bytes.iter().all(|byte| *byte == 0),
+        Some(_) => record::read(&bytes.slice(MAGIC.len()..))? == Found::CutOff,
+    };
+    if begun {
+        fs::remove_file(path)?;
+        numbers.pop_back();
     }
-}
-
-impl Decode for StoredVote {
-    fn decode<R: Read>(mut reader: R) -> io::Result<Self> {
-        Ok(Self {
-            term: Decode::decode(&mut reader)?,
-            committed: Decode::decode(&mut reader)?,
-            node: Decode::decode(&mut reader)?,
-        })
-    }
-}
-
-/// An entry's payload: a byte that tells which, the length, the bytes.
-#[derive(Clone, Debug)]
-struct Stored(Payload);
-
-const BLANK: u8 = 0;
-const PROPOSAL: u8 = 1;
-const MEMBERSHIP: u8 = 2;
-
-impl Encode for Stored {
-    fn encode<W: Write>(&self, mut writer: W) -> io::Result<usize> {
-        let membership;
-        let (kind, bytes): (u8, &[u8]) = match &self.0 {
-            EntryPayload::Blank => (BLANK, &[]),
-            EntryPayload::Normal(data) => (PROPOSAL, &data.0),
-            EntryPayload::Membership(value) => {
-                membership = membership_to_wire(value).encode_to_vec();
-                (MEMBERSHIP, &membership)
-            }
-        };
-        let len = u32::try_from(bytes.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an entry over 4 GiB"))?;
-        Encode::encode(&kind, &mut writer)?;
-        Encode::encode(&len, &mut writer)?;
-        writer.write_all(bytes)?;
-        Ok(5 + bytes.len())
-    }
-}
-
-impl Decode for Stored {
-    fn decode<R: Read>(mut reader: R) -> io::Result<Self> {
-        let kind = <u8 as Decode>::decode(&mut reader)?;
-        // The checksum comes after the record, so the length may be wrong: `Vec`'s decoder, whose
-        // form this is, allocates no more than there is to read.
-        let bytes = <Vec<u8> as Decode>::decode(&mut reader)?;
-        let payload = match kind {
-            BLANK => EntryPayload::Blank,
-            PROPOSAL => EntryPayload::Normal(Data(Bytes::from(bytes))),
-            MEMBERSHIP => {
-                let message = proto::Membership::decode(bytes.as_slice()).map_err(invalid)?;
-                EntryPayload::Membership(membership_from_wire(message)?)
-            }
-            _ => return Err(invalid("unknown kind of log entry")),
-        };
-        Ok(Self(payload))
-    }
-}
-
-fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use openraft::type_config::TypeConfigExt;
-
-    use super::*;
-
-    fn entry(index: u64, len: usize) -> Entry {
-        let payload = EntryPayload::Normal(Data(vec![7; len].into()));
-        Entry { log_id: LogId::new_term_index(1, index), payload }
-    }
-
-    async fn append(log: &DiskLog, entries: impl IntoIterator<Item = Entry>) {
-        let (sender, written) = TypeConfig::oneshot();
-        log.append(entries, IOFlushed::signal(sender)).unwrap();
-        written.await.unwrap().unwrap();
-    }
-
-    fn chunk(directory: &Path) -> std::path::PathBuf {
-        let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
-        let mut chunks: Vec<_> =
-            files.filter(|path| path.extension().is_some_and(|e| e == "wal")).collect();
-        chunks.sort();
-        chunks.remove(0)
-    }
-
-    #[tokio::test]
-    async fn log_and_vote_are_there_after_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let vote = Vote { leader_id: RaftLeaderId::new(1, 1 << 47), committed: true };
-        let log = DiskLog::open(directory.path(), true).unwrap();
-        log.save_vote(vote).await.unwrap();
-        append(&log, (0..10).map(|index| entry(index, 100))).await;
-        drop(log);
-        let log = DiskLog::open(directory.path(), true).unwrap();
-        assert_eq!(log.vote(), Some(vote));
-        let entries = log.read(0, 100, usize::MAX).unwrap();
-        assert_eq!(entries, (0..10).map(|index| entry(index, 100)).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn reading_stops_at_the_bytes_that_are_asked_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let log = DiskLog::open(directory.path(), false).unwrap();
-        append(&log, (0..10).map(|index| entry(index, 100))).await;
-        assert_eq!(log.read(0, 10, 250).unwrap().len(), 3);
-        assert_eq!(log.read(0, 10, 1).unwrap().len(), 1, "never none");
-    }
-
-    #[tokio::test]
-    async fn leader_of_the_same_term_replaces_a_vote_for_another() {
-        let directory = tempfile::tempdir().unwrap();
-        let log = DiskLog::open(directory.path(), false).unwrap();
-        let vote = |node, committed| Vote { leader_id: RaftLeaderId::new(1, node), committed };
-        log.save_vote(vote(9, false)).await.unwrap();
-        log.save_vote(vote(2, true)).await.unwrap();
-        assert_eq!(log.vote(), Some(vote(2, true)));
-    }
-
-    #[tokio::test]
-    async fn second_process_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let _log = DiskLog::open(directory.path(), true).unwrap();
-        let error = DiskLog::open(directory.path(), true).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-    }
-
-    #[tokio::test]
-    async fn flipped_bit_is_found() {
-        let directory = tempfile::tempdir().unwrap();
-        let log = DiskLog::open(directory.path(), true).unwrap();
-        append(&log, (0..10).map(|index| entry(index, 100))).await;
-        drop(log);
-        let path = chunk(directory.path());
-        let mut bytes = fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let error = DiskLog::open(directory.path(), true).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
-    }
-
-    #[tokio::test]
-    async fn record_cut_off_at_the_end_is_dropped() {
-        let directory = tempfile::tempdir().unwrap();
-        let log = DiskLog::open(directory.path(), true).unwrap();
-        append(&log, (0..10).map(|index| entry(index, 100))).await;
-        drop(log);
-        let path = chunk(directory.path());
-        let len = fs::metadata(&path).unwrap().len();
-        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len - 37).unwrap();
-        let log = DiskLog::open(directory.path(), true).unwrap();
-        assert_eq!(log.read(0, 100, usize::MAX).unwrap().len(), 9);
-    }
-}
+mod tests;

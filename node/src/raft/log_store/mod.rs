@@ -1,7 +1,9 @@
 //! The log and the vote: on disk, or in memory.
 
 mod disk;
+mod files;
 mod memory;
+mod record;
 
 use std::fmt::Debug;
 use std::io;
@@ -145,11 +147,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         match self {
             Self::Disk(log) => log.save_committed(committed),
-            Self::Memory(log) => {
-                log.save_committed(committed);
-                Ok(())
-            }
+            Self::Memory(log) => log.save_committed(committed),
         }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

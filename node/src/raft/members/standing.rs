@@ -79,7 +79,12 @@ impl OwnLease {
 }
 
 pub(crate) async fn run_standing(core: &Core, stop: CancellationToken) {
-    let proposer = ToLeader::new(core.directory.clone(), core.consensus.clone(), core.lead.clone());
+    let proposer = ToLeader::new(
+        core.directory.clone(),
+        core.consensus.clone(),
+        core.door.clone(),
+        core.lead.clone(),
+    );
     tokio::select! {
         () = stand(core, proposer) => {}
         () = stop.cancelled() => {}

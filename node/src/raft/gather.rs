@@ -1,0 +1,162 @@
+//! Lets proposals that come close together into the log together.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::alias::OneshotReceiverOf;
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use tokio::time::Instant;
+
+use super::types::{Applied, Consensus, Data, TypeConfig};
+
+type Written = ClientWriteResult<TypeConfig>;
+type Responder = ProgressResponder<TypeConfig, Written>;
+type Answer = OneshotReceiverOf<TypeConfig, Written>;
+
+/// The leader's door to the log.
+///
+/// What a round of replication costs hardly depends on what it carries, so where proposals come
+/// often, those of several nodes share one: after a round has begun, the next begins `interval`
+/// later. A proposal that comes after a pause does not wait.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    interval: Duration,
+    next: Mutex<Round<Waiting>>,
+}
+
+/// The round that comes next.
+#[derive(Debug)]
+struct Round<T> {
+    opens: Instant,
+    /// At most one for each node, since a node has one proposal in flight.
+    waiting: Vec<T>,
+}
+
+impl<T> Round<T> {
+    /// Returns when the round may begin.
+    fn join(&mut self, waiting: T) -> Instant {
+        self.waiting.push(waiting);
+        self.opens
+    }
+
+    /// Begins it, with all that wait; with none it does not begin.
+    fn begin(&mut self, now: Instant, interval: Duration) -> Vec<T> {
+        if !self.waiting.is_empty() {
+            self.opens = now + interval;
+        }
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+struct Waiting {
+    proposal: Bytes,
+    responder: Responder,
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").field("bytes", &self.proposal.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why a proposal brought no answer.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    Refused(ClientWriteError<TypeConfig>),
+    /// Consensus has ended on this node.
+    Ended,
+}
+
+impl Gather {
+    pub(crate) fn new(interval: Duration) -> Self {
+        let next = Round { opens: Instant::now(), waiting: Vec::new() };
+        Self { interval, next: Mutex::new(next) }
+    }
+
+    /// Waits until a round may begin.
+    pub(crate) async fn opened(&self) {
+        let opens = self.lock().opens;
+        if opens > Instant::now() {
+            tokio::time::sleep_until(opens).await;
+        }
+    }
+
+    /// Writes a proposal in the next round.
+    pub(crate) async fn write(
+        &self,
+        consensus: &Consensus,
+        proposal: Bytes,
+    ) -> Result<Applied, WriteError> {
+        let (answer, opens) = self.queue(proposal);
+        if opens > Instant::now() {
+            tokio::time::sleep_until(opens).await;
+            // This node's own pump waits for the same moment, and has yet to take what is queued.
+            tokio::task::yield_now().await;
+        }
+        // Whoever comes first writes for all: none depends on another that may have given up.
+        self.flush(consensus).await?;
+        written(answer).await
+    }
+
+    /// Begins a round with this proposal, and with all that wait.
+    pub(crate) async fn write_now(
+        &self,
+        consensus: &Consensus,
+        proposal: Bytes,
+    ) -> Result<Applied, WriteError> {
+        let (answer, _) = self.queue(proposal);
+        self.flush(consensus).await?;
+        written(answer).await
+    }
+
+    fn queue(&self, proposal: Bytes) -> (Answer, Instant) {
+        let (responder, answer) = Responder::complete_only();
+        (answer, self.lock().join(Waiting { proposal, responder }))
+    }
+
+    /// Hands over all at once, so that openraft finds them together.
+    async fn flush(&self, consensus: &Consensus) -> Result<(), WriteError> {
+        let waiting = self.lock().begin(Instant::now(), self.interval);
+        for Waiting { proposal, responder } in waiting {
+            let handed_over = consensus.client_write_ff(Data(proposal), Some(responder)).await;
+            handed_over.map_err(|_fatal| WriteError::Ended)?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Round<Waiting>> {
+        self.next.lock().expect("nothing panics while it holds the waiting proposals")
+    }
+}
+
+async fn written(answer: Answer) -> Result<Applied, WriteError> {
+    match answer.await {
+        Ok(Ok(written)) => Ok(written.data),
+        Ok(Err(error)) => Err(WriteError::Refused(error)),
+        Err(_dropped) => Err(WriteError::Ended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proposals_after_a_round_share_the_next_one() {
+        let start = Instant::now();
+        let interval = Duration::from_millis(1);
+        let mut round = Round { opens: start, waiting: Vec::new() };
+        assert_eq!(round.join("a"), start, "after a pause nobody waits");
+        assert_eq!(round.begin(start, interval), ["a"]);
+        assert_eq!(round.join("b"), start + interval);
+        assert_eq!(round.join("c"), start + interval);
+        let later = start + interval;
+        assert_eq!(round.begin(later, interval), ["b", "c"]);
+        assert_eq!(round.begin(later + interval / 2, interval), Vec::<&str>::new());
+        assert_eq!(round.opens, later + interval, "no round begins with nothing");
+    }
+}

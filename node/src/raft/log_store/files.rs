@@ -1,0 +1,202 @@
+//! Writes the log's files: at once, or on a thread that syncs them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use openraft::storage::IOFlushed;
+use tokio::sync::oneshot;
+
+use crate::raft::types::TypeConfig;
+
+/// A file begins with these, and the number is that of its format.
+pub(super) const MAGIC: &[u8; 8] = b"flotlog1";
+
+/// Writes that may wait for the disk; with more, consensus waits.
+const QUEUED_STEPS: usize = 1024;
+
+pub(super) fn path_of(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:016}.wal"))
+}
+
+/// Who waits for a write.
+pub(super) enum Written {
+    Entries(IOFlushed<TypeConfig>),
+    Vote(oneshot::Sender<io::Result<()>>),
+    Nobody,
+}
+
+impl Written {
+    fn tell(self, result: io::Result<()>) {
+        match self {
+            Self::Entries(callback) => callback.io_completed(result),
+            // The core waits for its vote, unless it is being stopped.
+            Self::Vote(sender) => drop(sender.send(result)),
+            Self::Nobody => {}
+        }
+    }
+}
+
+/// Takes what is written, in order.
+pub(super) enum Writer {
+    /// A write to the operating system's cache is cheaper than handing it to another thread.
+    Inline(Files),
+    /// A sync takes its time, and takes what gathered during the last one.
+    Syncing { steps: Option<SyncSender<Step>>, thread: Option<JoinHandle<()>> },
+}
+
+pub(super) enum Step {
+    Write(Vec<u8>, Written),
+    Begin(u64),
+    Remove(Vec<u64>),
+}
+
+impl Writer {
+    pub(super) fn new(files: Files) -> io::Result<Self> {
+        if !files.sync {
+            return Ok(Self::Inline(files));
+        }
+        // Full: consensus waits for the disk, which it outran.
+        let (steps, receiver) = sync_channel(QUEUED_STEPS);
+        let thread = std::thread::Builder::new().name("raft-log".to_owned());
+        let thread = thread.spawn(move || sync_all(files, &receiver))?;
+        Ok(Self::Syncing { steps: Some(steps), thread: Some(thread) })
+    }
+
+    /// Writes `bytes`, which are empty afterwards, and then tells `written`.
+    pub(super) fn write(&mut self, bytes: &mut Vec<u8>, written: Written) -> io::Result<()> {
+        match self {
+            Self::Inline(files) => {
+                files.write(bytes)?;
+                bytes.clear();
+                written.tell(Ok(()));
+                Ok(())
+            }
+            Self::Syncing { .. } => self.send(Step::Write(std::mem::take(bytes), written)),
+        }
+    }
+
+    /// What follows goes to a new file.
+    pub(super) fn begin(&mut self, number: u64) -> io::Result<()> {
+        match self {
+            Self::Inline(files) => files.begin(number),
+            Self::Syncing { .. } => self.send(Step::Begin(number)),
+        }
+    }
+
+    /// Deletes files, once all that was written before is stored.
+    pub(super) fn remove(&mut self, numbers: Vec<u64>) -> io::Result<()> {
+        match self {
+            Self::Inline(files) => files.remove(&numbers),
+            Self::Syncing { .. } => self.send(Step::Remove(numbers)),
+        }
+    }
+
+    fn send(&self, step: Step) -> io::Result<()> {
+        let Self::Syncing { steps: Some(steps), .. } = self else { return Ok(()) };
+        steps.send(step).map_err(|_| io::Error::other("the log's thread ended"))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Self::Syncing { steps, thread } = self {
+            drop(steps.take());
+            // Whoever opens the log next must find all that was written.
+            if let Some(thread) = thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// The thread: it ends when the log is dropped, with all written.
+fn sync_all(mut files: Files, steps: &Receiver<Step>) {
+    let mut failure = None;
+    while let Ok(first) = steps.recv() {
+        let mut waiting = Vec::new();
+        let mut removed = Vec::new();
+        let mut result = Ok(());
+        for step in std::iter::once(first).chain(steps.try_iter().take(QUEUED_STEPS)) {
+            let done = match step {
+                Step::Write(bytes, written) => {
+                    waiting.push(written);
+                    files.write(&bytes)
+                }
+                Step::Begin(number) => files.begin(number),
+                Step::Remove(numbers) => {
+                    removed.extend(numbers);
+                    Ok(())
+                }
+            };
+            result = result.and(done);
+        }
+        let result = result.and_then(|()| files.file.sync_data());
+        let result = result.and_then(|()| files.remove(&removed));
+        if let Err(error) = result {
+            // What a disk that failed once says later cannot be believed: it stays failed.
+            failure.get_or_insert(error);
+        }
+        for written in waiting {
+            written.tell(
+                failure.as_ref().map_or(Ok(()), |e| Err(io::Error::new(e.kind(), e.to_string()))),
+            );
+        }
+    }
+}
+
+/// The files of a log; the newest is open.
+pub(super) struct Files {
+    directory: PathBuf,
+    file: File,
+    sync: bool,
+    /// The number of the open file: what older ones hold can be read back.
+    open: Arc<AtomicU64>,
+}
+
+impl Files {
+    /// Goes on with file `number`, which is made if it is not there.
+    pub(super) fn open(directory: &Path, number: u64, sync: bool) -> io::Result<Self> {
+        let file = append_to(directory, number, sync)?;
+        let open = Arc::new(AtomicU64::new(number));
+        Ok(Self { directory: directory.to_owned(), file, sync, open })
+    }
+
+    pub(super) fn open_number(&self) -> Arc<AtomicU64> {
+        self.open.clone()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    fn begin(&mut self, number: u64) -> io::Result<()> {
+        if self.sync {
+            self.file.sync_data()?;
+        }
+        self.file = append_to(&self.directory, number, self.sync)?;
+        self.open.store(number, Ordering::Release);
+        Ok(())
+    }
+
+    fn remove(&self, numbers: &[u64]) -> io::Result<()> {
+        for number in numbers {
+            fs::remove_file(path_of(&self.directory, *number))?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file at its end; the caller of a new one writes what it begins with.
+fn append_to(directory: &Path, number: u64, sync: bool) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path_of(directory, number))?;
+    if sync {
+        // So that the file's name survives too.
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(file)
+}
