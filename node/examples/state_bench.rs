@@ -60,7 +60,7 @@ fn main() {
     time("encode a snapshot", 1, || bytes = state.encode());
     println!("{:24} {:>10} bytes", "the snapshot", bytes.len());
     time("decode a snapshot", 1, || assert_eq!(State::decode(bytes).ok().as_ref(), Some(state)));
-    bench.run("socket gone", ids.iter().map(|id| Change::SocketGone { socket: *id }));
+    bench.run("socket gone", ids.iter().map(|id| Change::SocketGone { socket: *id, claim: 0 }));
     bench.run("socket up again", ids.iter().map(|id| up(*id)));
     time("a node's death", 1, || bench.register(1, 2));
     assert_eq!(bench.state.sockets_len(), 0);
@@ -125,6 +125,7 @@ fn up(socket: SocketId) -> Change {
         namespace: "/".into(),
         session: SessionId::random(),
         rooms: Rooms::new(),
+        recovery: None,
     }))
 }
 

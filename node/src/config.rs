@@ -15,9 +15,10 @@ use tracing_subscriber::EnvFilter;
 pub use args::{Args, Command};
 pub use sources::ConfigError;
 
-use crate::adapter::{DeliveryMode, OutboxLimits, OutboxPolicy};
+use crate::adapter::{DeliveryMode, OutboxLimits, OutboxPolicy, RecoveryConfig};
 use crate::engineio::EngineConfig;
 use crate::raft::config::{ClusterConfig, RaftConfig};
+use crate::raft::state::KEPT_PACKET_BYTES;
 use crate::socketio::ParserChoice;
 
 /// The settings of a node, fixed at its start. The parts' own sections stand with the parts.
@@ -158,6 +159,8 @@ impl Default for SocketioConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct NamespaceConfig {
     pub delivery: DeliveryMode,
+    /// Connection state recovery; off, if absent.
+    pub recovery: Option<RecoveryConfig>,
 }
 
 /// What may wait for one client before it counts as too slow, and what happens then.
@@ -226,11 +229,29 @@ impl Config {
         engine.map_err(|e| unusable(format!("engine.{}", e.key), e.reason.to_owned()))?;
         EnvFilter::try_new(&self.log.filter)
             .map_err(|e| unusable("log.filter".to_owned(), e.to_string()))?;
-        for name in self.namespaces.keys() {
+        for (name, namespace) in &self.namespaces {
             let key = format!("namespaces.{name}");
             require(name.starts_with('/'), &key, "a namespace's name starts with a slash")?;
+            self.check_recovery(&key, namespace)?;
         }
         self.check_own()
+    }
+
+    fn check_recovery(&self, key: &str, namespace: &NamespaceConfig) -> Result<(), Unusable> {
+        let Some(recovery) = &namespace.recovery else { return Ok(()) };
+        let is_replicated = namespace.delivery == DeliveryMode::Replicated;
+        let key = format!("{key}.recovery");
+        require(is_replicated, &key, "needs delivery = \"replicated\"")?;
+        require(!recovery.max_age.is_zero(), &key, "max_age must be more than zero")?;
+        // All that is kept may be meant for one client, and waits for it when it comes back.
+        let max_packets = recovery.max_bytes / KEPT_PACKET_BYTES;
+        require(
+            recovery.max_bytes <= self.outbox.max_bytes as u64
+                && max_packets < self.outbox.max_packets as u64,
+            &key,
+            "max_bytes must be at most outbox.max_bytes, and less than 320 for each of \
+             outbox.max_packets",
+        )
     }
 
     fn check_own(&self) -> Result<(), Unusable> {

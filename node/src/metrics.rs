@@ -222,6 +222,31 @@ impl RelayFailures {
     }
 }
 
+/// Clients that came back for their sockets.
+pub static RECOVERIES: Recoveries = Recoveries::new();
+
+/// Counts of what became of clients that came back.
+pub struct Recoveries {
+    /// They have their sockets again.
+    pub recovered: Counter,
+    /// Their sockets, or packets that they missed, were no longer kept: they got new ones.
+    pub refused: Counter,
+    /// Packets that were sent again, or for the first time, to those who have their sockets again.
+    pub replayed: Counter,
+}
+
+impl Recoveries {
+    pub const fn new() -> Self {
+        Self { recovered: Counter::new(), refused: Counter::new(), replayed: Counter::new() }
+    }
+}
+
+impl Default for Recoveries {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Packets that were not delivered because the client could not take a volatile packet at once.
 pub static DROPS_VOLATILE: Counter = Counter::new();
 
@@ -360,11 +385,35 @@ pub fn counters() -> Vec<Sample<u64>> {
             &PEER_SENT_BYTES,
         ),
     ];
+    samples.extend(recoveries());
     samples.extend(drops());
     samples.extend(connections_closed());
     samples.extend(relays());
     samples.extend(protocol_errors());
     samples
+}
+
+fn recoveries() -> impl Iterator<Item = Sample<u64>> {
+    let sample = |name, help, label: Option<&str>, counter: &Counter| Sample {
+        name,
+        unit: Unit::Count,
+        help,
+        label: label.map(|outcome| ("outcome", outcome.to_owned())),
+        value: counter.total(),
+    };
+    let help = "Clients that came back for their sockets.";
+    let name = "flotilla_recoveries_total";
+    [
+        sample(name, help, Some("recovered"), &RECOVERIES.recovered),
+        sample(name, help, Some("refused"), &RECOVERIES.refused),
+        sample(
+            "flotilla_replayed_packets_total",
+            "Packets sent to clients that came back, because they had missed them.",
+            None,
+            &RECOVERIES.replayed,
+        ),
+    ]
+    .into_iter()
 }
 
 fn drops() -> impl Iterator<Item = Sample<u64>> {
@@ -487,10 +536,13 @@ pub struct Gauges {
     pub peer_queue_bytes: u64,
     pub relays_to_owners: u64,
     pub relays_from_nodes: u64,
+    pub detached_sockets: u64,
+    pub window_packets: u64,
+    pub window_bytes: u64,
 }
 
 impl Gauges {
-    pub fn samples(&self) -> [Sample<u64>; 15] {
+    pub fn samples(&self) -> [Sample<u64>; 18] {
         let gauge = |name, unit, help, value| Sample { name, unit, help, label: None, value };
         let count = |name, help, value| gauge(name, Unit::Count, help, value);
         [
@@ -543,6 +595,22 @@ impl Gauges {
                 "flotilla_relays_from_nodes",
                 "Client streams of this node's connections that other nodes pass on.",
                 self.relays_from_nodes,
+            ),
+            count(
+                "flotilla_detached_sockets",
+                "Sockets whose clients are away and may come back, of all nodes.",
+                self.detached_sockets,
+            ),
+            count(
+                "flotilla_recovery_window_packets",
+                "Packets kept for clients that come back.",
+                self.window_packets,
+            ),
+            gauge(
+                "flotilla_recovery_window_bytes",
+                Unit::Bytes,
+                "What they count for.",
+                self.window_bytes,
             ),
         ]
     }

@@ -296,9 +296,14 @@ async fn listen(
 fn settings(config: &Config) -> Settings {
     let delivery =
         config.namespaces.iter().map(|(name, namespace)| (name.clone(), namespace.delivery));
+    let recovery = config
+        .namespaces
+        .iter()
+        .filter_map(|(name, namespace)| Some((name.clone(), namespace.recovery?)));
     Settings {
         connect_timeout: config.socketio.connect_timeout,
         delivery: delivery.collect(),
+        recovery: recovery.collect(),
         cleanup_empty_child_namespaces: config.socketio.cleanup_empty_child_namespaces,
     }
 }
@@ -322,6 +327,7 @@ fn gauges(backbone: &Backbone, transport: &Transport) -> Gauges {
     let Backbone { raft, peers, tunnels, .. } = backbone;
     let (view, numbers) = (raft.view(), raft.numbers());
     let (outboxes, largest_bytes) = transport.outbox_sizes();
+    let windows = view.window_numbers();
     Gauges {
         connections: transport.connection_count() as u64,
         outbox_bytes: outboxes.bytes as u64,
@@ -338,6 +344,9 @@ fn gauges(backbone: &Backbone, transport: &Transport) -> Gauges {
         peer_queue_bytes: peers.queue_bytes() as u64,
         relays_to_owners: tunnels.opened() as u64,
         relays_from_nodes: tunnels.accepted() as u64,
+        detached_sockets: windows.detached as u64,
+        window_packets: windows.packets as u64,
+        window_bytes: windows.bytes,
     }
 }
 

@@ -49,7 +49,7 @@ impl From<&Result<Outcome, ProposeError>> for Answer {
             Ok(Outcome::Applied | Outcome::Written { .. } | Outcome::Registered { .. }) => {
                 Self::Agreed
             }
-            Ok(Outcome::Conflict { .. } | Outcome::UnknownSocket) => Self::Refused,
+            Ok(Outcome::Conflict { .. } | Outcome::UnknownSocket | Outcome::Lost) => Self::Refused,
             Err(ProposeError::Timeout) => Self::Unknown,
             Err(ProposeError::NoQuorum | ProposeError::Draining | ProposeError::Overloaded) => {
                 Self::Refused

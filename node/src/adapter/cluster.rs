@@ -21,12 +21,12 @@ use super::local::{Local, Plane};
 use super::outbox::Encoded;
 use super::questions::Questions;
 use super::recipient::{Phase, Recipient};
+use super::recovery::{Connecting, Recovery, RecoveryConfig};
 use super::rooms::{RoomEvent, Watch};
-use crate::engineio::Revision;
 use crate::metrics;
 use crate::peers::{Broadcast, Inbound, Message, Peers};
 use crate::raft::state::{
-    Change, Namespace, NodeId, Packet, Pid, Rooms, SessionId, SocketId, SocketUp, State, Target,
+    Change, Namespace, NodeId, Packet, Rooms, SessionId, SocketId, SocketUp, State, Target,
 };
 use crate::raft::{ProposeError, Raft, Receipt};
 use crate::socketio::Payload;
@@ -63,7 +63,7 @@ pub struct Cluster {
     adapters: RwLock<HashMap<Namespace, Arc<Adapter>, FixedState>>,
     /// Sockets that ended while that could not be agreed; as many as there were at most, since no
     /// new ones come then.
-    unsettled: Mutex<Vec<SocketId>>,
+    unsettled: Mutex<Vec<Change>>,
     encoder: Encoder,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -104,6 +104,16 @@ impl Cluster {
 
     /// The adapter of a namespace, made and started at its first use.
     pub fn adapter(self: &Arc<Self>, name: &Namespace, mode: DeliveryMode) -> Arc<Adapter> {
+        self.recoverable_adapter(name, mode, None)
+    }
+
+    /// The same; with `recovery`, clients that lost their connection can come back.
+    pub fn recoverable_adapter(
+        self: &Arc<Self>,
+        name: &Namespace,
+        mode: DeliveryMode,
+        recovery: Option<RecoveryConfig>,
+    ) -> Arc<Adapter> {
         let mut adapters =
             self.adapters.write().expect("nothing panics while it holds the adapters");
         if let Some(adapter) = adapters.get(name) {
@@ -115,6 +125,7 @@ impl Cluster {
             mode,
             local: Local::new(self.shards),
             connecting: Mutex::default(),
+            recovery: recovery.map(Recovery::new),
             next_ack_id: AtomicU64::new(0),
             hearing: AtomicUsize::new(0),
             is_retired: AtomicBool::new(false),
@@ -211,20 +222,20 @@ impl Cluster {
         self.gathers.handle_node_down(node);
     }
 
-    /// Tells the cluster that a socket is over: now, or once that can be agreed.
-    fn end_socket(self: &Arc<Self>, socket: SocketId) {
+    /// Tells the cluster of a socket's `end`, which is a change: now, or once that can be agreed.
+    fn end_socket(self: &Arc<Self>, end: Change) {
         let (waiter, _receipt) = Receipt::pending();
-        let cluster = self.clone();
+        let (cluster, again) = (self.clone(), end.clone());
         let waiter = waiter.then(move |answer| match answer {
-            Err(error) if error.is_final() => cluster.postpone_end(socket, *error),
+            Err(error) if error.is_final() => cluster.postpone_end(again, *error),
             Ok(_) | Err(_) => {}
         });
-        self.raft.pump().propose_with(Change::SocketGone { socket }, waiter);
+        self.raft.pump().propose_with(end, waiter);
     }
 
-    fn postpone_end(self: &Arc<Self>, socket: SocketId, error: ProposeError) {
+    fn postpone_end(self: &Arc<Self>, end: Change, error: ProposeError) {
         let mut unsettled = self.unsettled();
-        unsettled.push(socket);
+        unsettled.push(end);
         // Without a quorum, its return is noticed; a full queue has to be tried again.
         if error == ProposeError::Overloaded && unsettled.len() == 1 {
             let cluster = self.clone();
@@ -243,12 +254,12 @@ impl Cluster {
     /// This node holds its lease again: what ended in the meantime can be agreed.
     pub fn settle(self: &Arc<Self>) {
         let ended = std::mem::take(&mut *self.unsettled());
-        for socket in ended {
-            self.end_socket(socket);
+        for end in ended {
+            self.end_socket(end);
         }
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, Vec<SocketId>> {
+    fn unsettled(&self) -> MutexGuard<'_, Vec<Change>> {
         self.unsettled.lock().expect("nothing panics while it holds the unsettled sockets")
     }
 
@@ -283,8 +294,10 @@ pub struct Adapter {
     pub(super) name: Namespace,
     mode: DeliveryMode,
     pub(super) local: Local,
-    /// Sockets whose `SocketUp` is on its way, until the delivery task lets them in.
-    connecting: Mutex<HashMap<SocketId, Arc<Recipient>, FixedState>>,
+    /// Sockets whose `SocketUp` or `SocketClaim` is on its way, by their ids and claims, until the
+    /// delivery task lets them in.
+    connecting: Mutex<HashMap<(SocketId, u64), Connecting, FixedState>>,
+    pub(super) recovery: Option<Recovery>,
     next_ack_id: AtomicU64,
     /// Sockets that hear of the events that are queued for them: mostly none.
     hearing: AtomicUsize,
@@ -336,35 +349,47 @@ impl Adapter {
     /// Makes a socket known to the cluster. Once that is agreed, the delivery task queues its
     /// CONNECT and moves it to [`Phase::Connected`].
     pub fn connect(&self, recipient: Arc<Recipient>, session: SessionId, rooms: Rooms) -> Receipt {
+        let connecting = Connecting::new(recipient);
         let up = SocketUp {
-            socket: recipient.id,
-            pid: Pid::random(),
+            socket: connecting.recipient.id,
+            pid: connecting.pid,
             namespace: self.name.clone(),
             session,
             rooms,
+            recovery: self.recovery.as_ref().map(Recovery::terms),
         };
+        self.propose_connecting(connecting, Change::SocketUp(Box::new(up)))
+    }
+
+    /// Proposes the change after which the delivery task lets a socket in.
+    pub(super) fn propose_connecting(&self, socket: Connecting, change: Change) -> Receipt {
         // Held while proposing, so that the end of its connection comes before or after both.
         let mut connecting = self.connecting();
-        if recipient.phase() != Phase::Connecting {
+        if socket.recipient.phase() != Phase::Connecting {
             return Receipt::refused(ProposeError::NoQuorum);
         }
-        connecting.insert(recipient.id, recipient);
-        self.propose(Change::SocketUp(Box::new(up)))
+        connecting.insert((socket.recipient.id, socket.recipient.claim), socket);
+        self.propose(change)
     }
 
     /// A socket of this node is over, for whatever reason.
     pub fn leave_namespace(&self, recipient: &Recipient) {
-        let id = recipient.id;
+        let socket = recipient.id;
+        self.end(recipient, Change::SocketGone { socket, claim: recipient.claim });
+    }
+
+    /// Takes a socket out of this node, and tells the cluster of its `end`, which is a change.
+    pub(super) fn end(&self, recipient: &Recipient, end: Change) {
         let mut connecting = self.connecting();
-        let was_connecting = connecting.remove(&id).is_some();
+        let was_connecting = connecting.remove(&(recipient.id, recipient.claim)).is_some();
         let was_connected = (Phase::Connected..Phase::Rejected).contains(&recipient.phase());
         recipient.advance(Phase::Gone);
         // Otherwise the cluster never heard of it.
         if was_connecting || was_connected {
-            self.cluster.end_socket(id);
+            self.cluster.end_socket(end);
         }
         drop(connecting);
-        self.local.remove(&id);
+        self.local.remove_recipient(recipient);
         self.hear(recipient, false);
         for asker in recipient.renounce_debts() {
             self.cluster.tell(asker, Tell::Answer(None));
@@ -478,7 +503,7 @@ impl Adapter {
         Change::Packet(Box::new(Packet { namespace: self.name.clone(), target, payload, ack }))
     }
 
-    fn propose(&self, change: Change) -> Receipt {
+    pub(super) fn propose(&self, change: Change) -> Receipt {
         self.cluster.raft.pump().propose(change)
     }
 
@@ -492,7 +517,9 @@ impl Adapter {
             let asked = peers.iter().copied().chain([me]);
             self.cluster.gathers.feed(key, |gather| gather.handle_asked(asked));
         }
-        self.deliver(&target, &payload, Plane::Direct, flags.volatile, asker);
+        let stamped = self.stamped_now(&payload, ack.is_some());
+        self.deliver(&target, &stamped, Plane::Direct, flags.volatile, asker);
+        drop(stamped);
         if peers.is_empty() {
             return;
         }
@@ -600,14 +627,9 @@ impl Adapter {
         // Held, so that the end of its connection comes before all of this or after it.
         let mut connecting = self.connecting();
         // A connection that ended in the meantime has proposed the socket's end already.
-        let Some(recipient) = connecting.remove(id) else { return };
-        let json = match recipient.outbox.revision() {
-            Revision::V4 => format!(r#"{{"sid":"{id}"}}"#),
-            // The client knows its id, and a payload would be none of its packet.
-            Revision::V3 => String::new(),
-        };
-        let payload = Payload { json: json.into(), attachments: Vec::new() };
-        let connect = self.encode(Kind::Connect, None, &payload);
+        let Some(socket) = connecting.remove(&(*id, 0)) else { return };
+        let connect = self.connect_packet(&socket);
+        let recipient = socket.recipient;
         // In this order: the client may answer its CONNECT at once, and nothing may overtake it.
         recipient.advance(Phase::Connected);
         recipient.outbox.push_news(connect);
@@ -624,11 +646,13 @@ impl Adapter {
         }
     }
 
-    fn encode(&self, kind: Kind, id: Option<u64>, payload: &Payload) -> Arc<Encoded> {
+    pub(super) fn encode(&self, kind: Kind, id: Option<u64>, payload: &Payload) -> Arc<Encoded> {
         self.encoder().packet(kind, &self.name, id, payload)
     }
 
-    fn connecting(&self) -> MutexGuard<'_, HashMap<SocketId, Arc<Recipient>, FixedState>> {
+    pub(super) fn connecting(
+        &self,
+    ) -> MutexGuard<'_, HashMap<(SocketId, u64), Connecting, FixedState>> {
         self.connecting.lock().expect("nothing panics while it holds the connecting sockets")
     }
 }

@@ -10,7 +10,7 @@ use super::cluster::Adapter;
 use super::local::Plane;
 use crate::peers::Broadcast;
 use crate::raft::Delivery;
-use crate::raft::state::{Effect, NodeId};
+use crate::raft::state::{Effect, NodeId, Place};
 
 /// Delivers until the node is down. Nothing here waits for a client.
 pub(super) async fn run(
@@ -60,15 +60,17 @@ async fn catch_up(adapter: &Arc<Adapter>, applied: &mut mpsc::Receiver<Vec<Deliv
 }
 
 fn handle_batch(adapter: &Arc<Adapter>, batch: Vec<Delivery>) {
-    for Delivery { effect, waiter, .. } in batch {
-        handle_effect(adapter, effect);
+    for Delivery { place, effect, waiter } in batch {
+        let reached = adapter.reach(place);
+        handle_effect(adapter, place, effect);
+        drop(reached);
         if let Some((waiter, outcome)) = waiter {
             waiter.answer(Ok(outcome));
         }
     }
 }
 
-fn handle_effect(adapter: &Arc<Adapter>, effect: Effect) {
+fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
     match effect {
         Effect::SocketUp { socket, rooms, value, .. } => adapter.let_in(&socket, &rooms, value),
         Effect::Joined { socket, rooms, .. } => adapter.local.agree(&socket, &rooms, true),
@@ -82,8 +84,11 @@ fn handle_effect(adapter: &Arc<Adapter>, effect: Effect) {
             {
                 adapter.ask(&packet.target, key);
             }
-            adapter.deliver(&packet.target, &packet.payload, Plane::Agreed, false, asker);
+            let payload = adapter.stamped_at(place, &packet.payload, asker.is_some());
+            adapter.deliver(&packet.target, &payload, Plane::Agreed, false, asker);
         }
+        Effect::SocketTaken { socket, claim, .. } => adapter.take_away(&socket, claim),
+        Effect::SocketRecovered { recovered, .. } => adapter.let_back_in(*recovered),
         // The connection took the socket out when it ended.
         Effect::SocketGone { .. } => {}
         Effect::NodeUp { .. } | Effect::NodeDown { .. } => {}
@@ -92,11 +97,6 @@ fn handle_effect(adapter: &Arc<Adapter>, effect: Effect) {
 
 fn handle_broadcast(adapter: &Adapter, from: NodeId, broadcast: &Broadcast) {
     let asker = broadcast.ack.map(|key| Asker { node: from, key });
-    adapter.deliver(
-        &broadcast.target,
-        &broadcast.payload,
-        Plane::Direct,
-        broadcast.volatile,
-        asker,
-    );
+    let payload = adapter.stamped_now(&broadcast.payload, asker.is_some());
+    adapter.deliver(&broadcast.target, &payload, Plane::Direct, broadcast.volatile, asker);
 }

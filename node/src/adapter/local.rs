@@ -128,6 +128,13 @@ impl Local {
         Some(socket.recipient)
     }
 
+    /// As [`remove`](Self::remove), unless the socket is another connection's by now.
+    pub fn remove_recipient(&self, recipient: &Recipient) {
+        if self.get(&recipient.id).is_some_and(|now| std::ptr::eq(&*now, recipient)) {
+            self.remove(&recipient.id);
+        }
+    }
+
     pub fn get(&self, id: &SocketId) -> Option<Arc<Recipient>> {
         let shard = self.shard(id);
         let slot = *shard.slots.get(id)?;

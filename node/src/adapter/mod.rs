@@ -10,6 +10,7 @@ mod local;
 mod outbox;
 mod questions;
 mod recipient;
+mod recovery;
 mod rooms;
 
 pub use acks::Answers;
@@ -20,4 +21,5 @@ pub use local::{Local, Plane};
 pub use outbox::{Encoded, Outbox, OutboxLimits, OutboxPolicy, OutboxSize, Pushed};
 pub use questions::{Asked, Reply};
 pub use recipient::{Above, Phase, Recipient};
+pub use recovery::{Claim, RecoveryConfig};
 pub use rooms::RoomEvent;

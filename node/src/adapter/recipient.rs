@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use super::acks::{Asker, Debts};
 use super::outbox::Outbox;
-use crate::raft::state::SocketId;
+use crate::raft::state::{SessionId, SocketId};
 use crate::socketio::Payload;
 
 /// Where a socket stands. It moves forward only.
@@ -23,8 +23,11 @@ pub enum Phase {
     Closed = 3,
     /// The namespace did not let it in; its CONNECT_ERROR has been queued.
     Rejected = 4,
+    /// The cluster did not give it back to the client that asked for it: a new socket takes its
+    /// place.
+    NotRecovered = 5,
     /// It is over.
-    Gone = 5,
+    Gone = 6,
 }
 
 /// What the layer above keeps for a socket, to be found by whoever has its recipient.
@@ -41,6 +44,10 @@ pub trait Above: Any + Send + Sync {
 pub struct Recipient {
     pub id: SocketId,
     pub outbox: Arc<Outbox>,
+    /// Names the connection by which a client came back for the socket; 0 if it is new.
+    pub claim: u64,
+    /// The session of a socket that came back.
+    session: OnceLock<SessionId>,
     phase: AtomicU8,
     hears: AtomicBool,
     debts: Mutex<Debts>,
@@ -49,15 +56,32 @@ pub struct Recipient {
 
 impl Recipient {
     pub fn new(id: SocketId, outbox: Arc<Outbox>) -> Self {
+        Self::claiming(id, outbox, 0)
+    }
+
+    /// A socket that its client wants back.
+    pub fn claiming(id: SocketId, outbox: Arc<Outbox>, claim: u64) -> Self {
         let phase = AtomicU8::new(Phase::Connecting as u8);
         Self {
             id,
             outbox,
+            claim,
+            session: OnceLock::new(),
             phase,
             hears: AtomicBool::new(false),
             debts: Mutex::default(),
             above: OnceLock::new(),
         }
+    }
+
+    /// The session that came back with the socket.
+    pub fn session(&self) -> Option<SessionId> {
+        self.session.get().copied()
+    }
+
+    pub(super) fn set_session(&self, session: SessionId) {
+        // A socket comes back to a connection once.
+        let _ = self.session.set(session);
     }
 
     /// Says what is above it; the first word stands.
@@ -87,6 +111,7 @@ impl Recipient {
             2 => Phase::Disconnected,
             3 => Phase::Closed,
             4 => Phase::Rejected,
+            5 => Phase::NotRecovered,
             _ => Phase::Gone,
         }
     }

@@ -13,10 +13,12 @@ pub const CHAT_PAGE: &str = include_str!("relay/chat.html");
 /// A handler's arguments, or why the client's do not fit.
 type Parsed<T> = Result<Data<T>, ExtractError>;
 
-/// Registers the relay in `/`, and in `/relay-direct` with direct delivery.
+/// Registers the relay in `/`, in `/relay-direct` with direct delivery, and in `/recoverable`, which is
+/// so if the configuration says it.
 pub fn register(io: &Io) {
     serve(&io.of("/"));
     serve(&io.of_mode("/relay-direct", DeliveryMode::Direct));
+    serve(&io.of("/recoverable"));
 }
 
 /// The relay's verbs in one namespace, for applications that add their own to them.

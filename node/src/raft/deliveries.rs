@@ -14,7 +14,8 @@ use super::ended::Ends;
 use super::planted::PlantedBug;
 use super::receipt::{Delivery, ProposeError, Waiter};
 use super::state::{
-    Applied, Change, Effect, Incarnation, Namespace, NodeId, NodeStatus, Outcome, Owner, State,
+    Applied, Change, Effect, Incarnation, Namespace, NodeId, NodeStatus, Outcome, Owner, Place,
+    State,
 };
 
 /// Batches that may wait for a namespace's delivery task; when there are more, applying waits.
@@ -122,7 +123,8 @@ impl Deliveries {
             let Some(queue) = self.queue(&packet.namespace) else { continue };
             let effect = Effect::Packet(packet.clone(), origin);
             // A full queue drops it, which is a bug as well.
-            let _ = queue.try_send(vec![Delivery { index: 0, effect, waiter: None }]);
+            let _ =
+                queue.try_send(vec![Delivery { place: Place::default(), effect, waiter: None }]);
         }
     }
 
@@ -169,12 +171,12 @@ impl Batch {
         self.peers_changed = true;
     }
 
-    /// Adds what follows from one change of `proposer`, applied at `index`.
+    /// Adds what follows from one change of `proposer`, applied at `place`.
     pub(crate) fn add(
         &mut self,
         deliveries: &Deliveries,
         state: &State,
-        index: u64,
+        place: Place,
         proposer: Owner,
         applied: Applied,
     ) {
@@ -186,14 +188,14 @@ impl Batch {
             self.standing_changed = true;
             waiter = deliveries.awaited.take(proposer.incarnation, applied.seq);
         }
-        let mut place = None;
+        let mut queued = None;
         for effect in applied.effects {
             if let Some(namespace) = self.concerns(deliveries, state, &effect) {
-                place = Some(self.push(&namespace, Delivery { index, effect, waiter: None }));
+                queued = Some(self.push(&namespace, Delivery { place, effect, waiter: None }));
             }
         }
         let Some(waiter) = waiter else { return };
-        match place {
+        match queued {
             Some(at) => {
                 let last = self.namespaces[at].1.last_mut().expect("it was just pushed");
                 last.waiter = Some((waiter, applied.outcome));
@@ -232,6 +234,8 @@ impl Batch {
             | Effect::Joined { namespace, owner, .. }
             | Effect::Left { namespace, owner, .. }
             | Effect::Disconnect { namespace, owner, .. }
+            | Effect::SocketTaken { namespace, owner, .. }
+            | Effect::SocketRecovered { namespace, owner, .. }
             | Effect::SessionChanged { namespace, owner, .. } => (namespace, owner),
         };
         let own = owner.node == deliveries.me && self.standing.live == Some(owner.incarnation);

@@ -135,6 +135,7 @@ mod tests {
                 namespace: "/".into(),
                 session: SessionId::random(),
                 rooms: ["r".into()].into_iter().collect(),
+                recovery: None,
             };
             self.propose(node, incarnation, seq, Change::SocketUp(Box::new(up)));
             socket

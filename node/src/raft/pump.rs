@@ -238,8 +238,11 @@ fn texts_len(change: &Change) -> usize {
         | Change::NodeDraining
         | Change::NodeDown { .. }
         | Change::SocketGone { .. }
+        | Change::SocketDetached { .. }
         | Change::SessionExpired { .. } => 0,
         Change::SocketUp(up) => up.namespace.len() + texts(&up.rooms),
+        Change::SocketClaim(claim) => claim.namespace.len(),
+        Change::WindowExpired { namespace } => namespace.len(),
         Change::Join { rooms, .. } | Change::Leave { rooms, .. } => texts(rooms),
         Change::JoinMatching { target, rooms, .. }
         | Change::LeaveMatching { target, rooms, .. } => {

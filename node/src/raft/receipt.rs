@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::state::{Effect, Outcome};
+use super::state::{Effect, Outcome, Place};
 
 /// Why a change was not, or may not have been, agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,8 +119,8 @@ impl fmt::Debug for Waiter {
 /// One applied change, on its way to the delivery task of its namespace.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The log index at which it was applied.
-    pub index: u64,
+    /// Where in the log it was applied.
+    pub place: Place,
     pub effect: Effect,
     /// Set on the node that proposed the change: to be answered once the effect has been acted on.
     pub waiter: Option<(Waiter, Outcome)>,

@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::deliveries::{Batch, Deliveries};
 use super::planted::PlantedBug;
 use super::snapshots::Snapshots;
-use super::state::{self, Change, Effect, Owner, State, Verdict};
+use super::state::{self, Change, Effect, Owner, Place, State, Verdict};
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use super::wire::decode_proposal;
 
@@ -87,6 +87,7 @@ impl StateMachine {
         {
             proposal.first_seq = node.last_seq + 1;
         }
+        let first_seq = proposal.first_seq;
         let proposer = Owner { node: proposal.node, incarnation: proposal.incarnation };
         if proposal.changes.iter().any(|change| matches!(change, Change::NodeDraining)) {
             batch.note_peers();
@@ -110,7 +111,8 @@ impl StateMachine {
                     self.deliveries.ends.note(*owner, index, before);
                 }
             }
-            batch.add(&self.deliveries, &self.state, index, proposer, change);
+            let place = Place::of(index, first_seq, change.seq);
+            batch.add(&self.deliveries, &self.state, place, proposer, change);
         }
         Ok(())
     }

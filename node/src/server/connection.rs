@@ -20,11 +20,11 @@ use super::listeners::EventError;
 use super::middleware::{BoxMiddleware, ConnectError};
 use super::namespace::NamespaceInner;
 use super::socket::Socket;
-use crate::adapter::{Encoded, Outbox, Phase, Recipient};
+use crate::adapter::{Adapter, Claim, Encoded, Outbox, Phase, Recipient};
 use crate::engineio::{CloseReason, Message, Revision, TransportKind};
 use crate::metrics;
 use crate::raft::ProposeError;
-use crate::raft::state::{SessionId, SocketId};
+use crate::raft::state::{Outcome, SessionId, SocketId};
 use crate::socketio::codec::Kind;
 use crate::socketio::{self, Output, Payload};
 use crate::transport::{Client, Handshake};
@@ -141,9 +141,31 @@ impl Connection {
         stay: Option<Stay>,
         auth: Option<ByteString>,
     ) {
-        let (id, alias) = self.identity(namespace.name());
-        let recipient = Arc::new(Recipient::new(id, self.outbox.clone()));
-        let middleware: Vec<_> = namespace.handlers().middleware.clone();
+        // Clients of revision 3 cannot come back: nothing tells them how.
+        let shown = auth.as_deref().filter(|_| self.outbox.revision() == Revision::V4);
+        let claim = shown.and_then(|auth| namespace.claim_of(auth));
+        self.begin(namespace, stay, auth, claim);
+    }
+
+    /// Has a client asked into a namespace: as the socket that it claims, or as a new one.
+    fn begin(
+        &mut self,
+        namespace: Arc<NamespaceInner>,
+        stay: Option<Stay>,
+        auth: Option<ByteString>,
+        claim: Option<Claim>,
+    ) {
+        let outbox = self.outbox.clone();
+        let (recipient, alias) = match &claim {
+            Some(claim) => (Recipient::claiming(claim.socket, outbox, claim.key), None),
+            None => {
+                let (id, alias) = self.identity(namespace.name());
+                (Recipient::new(id, outbox), alias)
+            }
+        };
+        let recipient = Arc::new(recipient);
+        let skips = claim.is_some() && namespace.recovery().is_some_and(|r| r.skip_middlewares);
+        let middleware = if skips { Vec::new() } else { namespace.handlers().middleware.clone() };
         let socket = Socket::new(
             recipient,
             namespace,
@@ -157,7 +179,7 @@ impl Connection {
             drop(socket.join(alias));
         }
         self.sockets.push(Slot { socket: socket.clone(), entered: false, stay });
-        handler::run_in_place(Box::pin(connect(socket, middleware)), self.io.cluster());
+        handler::run_in_place(Box::pin(connect(socket, middleware, claim)), self.io.cluster());
     }
 
     /// A new socket's id, and the room that it joins because its client goes by another one.
@@ -212,6 +234,12 @@ impl Connection {
                     self.core.handle_rejected(socket.namespace_name());
                     continue;
                 }
+                Phase::NotRecovered => {
+                    // Its client is as good as new. The slot goes to the end of the list.
+                    let stay = self.sockets.remove(place).stay;
+                    self.begin(socket.namespace_inner().clone(), stay, socket.auth_text(), None);
+                    continue;
+                }
                 Phase::Disconnected | Phase::Closed | Phase::Gone => {
                     if !slot.entered {
                         slot.entered = true;
@@ -252,6 +280,11 @@ impl Connection {
 
     /// Ends one socket: `disconnecting` while it is in its rooms, then it goes, then `disconnect`.
     fn end(&mut self, namespace: &str, reason: &'static str) {
+        self.end_by(namespace, reason, Adapter::leave_namespace);
+    }
+
+    /// Ends one socket, and tells the cluster so by `part`.
+    fn end_by(&mut self, namespace: &str, reason: &'static str, part: fn(&Adapter, &Recipient)) {
         let Some(place) =
             self.sockets.iter().position(|slot| slot.socket.namespace_name() == namespace)
         else {
@@ -265,7 +298,7 @@ impl Connection {
         for handler in disconnecting.iter().flatten() {
             handler::run(handler, &context, self.io.cluster());
         }
-        socket.namespace_inner().leave_namespace(socket.recipient());
+        part(socket.namespace_inner(), socket.recipient());
         for handler in disconnect.iter().flatten() {
             handler::run(handler, &context, self.io.cluster());
         }
@@ -310,8 +343,28 @@ impl Client for Connection {
     fn handle_close(&mut self, reason: CloseReason) {
         while let Some(slot) = self.sockets.first() {
             let name = slot.socket.namespace_inner().name().clone();
-            self.end(&name, Reason::of(reason));
+            let part = if is_recoverable(reason) {
+                Adapter::lose_connection
+            } else {
+                Adapter::leave_namespace
+            };
+            self.end_by(&name, Reason::of(reason), part);
         }
+    }
+}
+
+/// Whether a client may come back after its connection ended so; as with the official server,
+/// which has no slow consumers.
+fn is_recoverable(reason: CloseReason) -> bool {
+    match reason {
+        CloseReason::ForcedClose
+        | CloseReason::ForcedServerClose
+        | CloseReason::PingTimeout
+        | CloseReason::ServerShutdown
+        | CloseReason::SlowConsumer
+        | CloseReason::TransportClose
+        | CloseReason::TransportError => true,
+        CloseReason::ParseError => false,
     }
 }
 
@@ -323,7 +376,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 const CONNECT_RETRY: Duration = Duration::from_millis(200);
 
 /// Asks the middleware, then the cluster. The delivery task answers the CONNECT.
-async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>) {
+async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<Claim>) {
     for ask in middleware {
         let asked = AssertUnwindSafe(async { ask(socket.clone()).await }).catch_unwind().await;
         let refused = asked.unwrap_or_else(|_panic| {
@@ -342,10 +395,25 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>) {
     let rooms = socket.take_early_rooms();
     let give_up = Instant::now() + CONNECT_PATIENCE;
     loop {
-        let receipt =
-            adapter.connect(socket.recipient().clone(), socket.session_id(), rooms.clone());
+        let recipient = socket.recipient().clone();
+        let receipt = match &claim {
+            Some(claim) => adapter.claim(recipient, claim),
+            None => adapter.connect(recipient, socket.session_id(), rooms.clone()),
+        };
         match receipt.await {
-            Ok(_) => return,
+            Ok(Outcome::UnknownSocket | Outcome::Lost) if claim.is_some() => {
+                if adapter.refuse_claim(socket.recipient()) {
+                    socket.recipient().outbox.nudge();
+                }
+                return;
+            }
+            Ok(_) => {
+                // Those of a socket that came back are joined beside the ones it has.
+                if claim.is_some() && !rooms.is_empty() {
+                    drop(socket.join(rooms));
+                }
+                return;
+            }
             Err(ProposeError::NoQuorum | ProposeError::Overloaded) if Instant::now() < give_up => {
                 if socket.recipient().phase() != Phase::Connecting {
                     return;

@@ -20,7 +20,7 @@ use super::operator::{IntoRooms, Operator};
 use super::receipts::Agreed;
 use super::server_side;
 use super::session::Session;
-use crate::adapter::{Cluster, DeliveryMode, Outbox};
+use crate::adapter::{Cluster, DeliveryMode, Outbox, RecoveryConfig};
 use crate::raft::Status;
 use crate::raft::state::SessionId;
 use crate::transport::{self, Accept, Client, Engine, Handshake, Refusal};
@@ -55,6 +55,8 @@ pub struct Settings {
     pub delivery: HashMap<String, DeliveryMode>,
     /// Whether a dynamic namespace ends on this node with its last socket here.
     pub cleanup_empty_child_namespaces: bool,
+    /// Namespaces with connection state recovery.
+    pub recovery: HashMap<String, RecoveryConfig>,
 }
 
 /// One socket's stay in a dynamic namespace, from before its middleware until it has left.
@@ -100,12 +102,28 @@ impl Io {
 
     /// A namespace whose delivery is `mode` unless the configuration says otherwise.
     pub fn of_mode(&self, name: &str, mode: DeliveryMode) -> NamespaceHandle {
+        self.open(name, mode, None)
+    }
+
+    /// A namespace whose clients may lose their connection and come back to their sockets, on
+    /// whatever node; `recovery` holds unless the configuration says otherwise. All nodes must
+    /// say the same.
+    pub fn of_recoverable(&self, name: &str, recovery: RecoveryConfig) -> NamespaceHandle {
+        self.open(name, DeliveryMode::Replicated, Some(recovery))
+    }
+
+    fn open(
+        &self,
+        name: &str,
+        mode: DeliveryMode,
+        recovery: Option<RecoveryConfig>,
+    ) -> NamespaceHandle {
         if let Some(inner) = self.namespace(name) {
             return NamespaceHandle(inner);
         }
         let parent = self.parents().iter().find(|parent| parent.matches(name)).cloned();
         let mode = parent.as_ref().map_or(mode, |parent| parent.mode());
-        NamespaceHandle(self.make(name, mode, parent, |inner| inner.clone()))
+        NamespaceHandle(self.make(name, mode, recovery, parent, |inner| inner.clone()))
     }
 
     /// Namespaces whose names match a regular expression, each made when the first client asks
@@ -151,9 +169,11 @@ impl Io {
         &self,
         name: &str,
         mode: DeliveryMode,
+        recovery: Option<RecoveryConfig>,
         parent: Option<Arc<ParentInner>>,
         take: impl FnOnce(&Arc<NamespaceInner>) -> R,
     ) -> R {
+        let recovery = self.0.settings.recovery.get(name).copied().or(recovery);
         let mode = self.0.settings.delivery.get(name).copied().unwrap_or(mode);
         let mut namespaces =
             self.0.namespaces.write().expect("nothing panics while it holds the namespaces");
@@ -161,7 +181,7 @@ impl Io {
             return take(inner);
         }
         let name = ByteString::from(name.to_owned());
-        let adapter = self.0.cluster.adapter(&name, mode);
+        let adapter = self.0.cluster.recoverable_adapter(&name, mode, recovery);
         let inner = Arc::new(NamespaceInner::new(adapter, parent));
         if let Some(parent) = &inner.parent {
             parent.adopt(&inner);
@@ -238,7 +258,7 @@ impl Io {
         parent: &Arc<ParentInner>,
     ) -> (Arc<NamespaceInner>, Option<Stay>) {
         let take = |inner: &Arc<NamespaceInner>| (inner.clone(), self.stay(inner));
-        self.make(name, parent.mode(), Some(parent.clone()), take)
+        self.make(name, parent.mode(), None, Some(parent.clone()), take)
     }
 
     /// Counts a socket in, if that decides how long the namespace lives. Called under the lock of

@@ -101,6 +101,13 @@ impl Socket {
         self.0.recipient.phase() == Phase::Connected
     }
 
+    /// Whether this is the client's old socket, with its id, rooms and session: the client lost its
+    /// connection and came back. In middleware: whether it asks for that; if it is refused, a new
+    /// socket is asked about again.
+    pub fn recovered(&self) -> bool {
+        self.0.recipient.claim != 0
+    }
+
     pub fn namespace(&self) -> NamespaceHandle {
         NamespaceHandle(self.0.namespace.clone())
     }
@@ -130,7 +137,7 @@ impl Socket {
     }
 
     pub fn session(&self) -> Session {
-        Session::new(self.0.session, self.io())
+        Session::new(self.session_id(), self.io())
     }
 
     /// What the client sent with its CONNECT; `null` if nothing.
@@ -231,6 +238,7 @@ impl Socket {
         }
         if self.0.recipient.phase() == Phase::Connecting {
             let adapter = &self.0.namespace.adapter;
+            let payload = adapter.stamped_early(payload, self.0.auth.as_deref());
             self.push(adapter.encoder().packet(Kind::Event, adapter.name(), None, &payload));
             self.call_outgoing(&payload);
             return Receipt::done().into();
@@ -420,8 +428,13 @@ impl Socket {
         &self.0.namespace
     }
 
+    /// The one that came back with it, or its connection's.
     pub(crate) fn session_id(&self) -> SessionId {
-        self.0.session
+        self.0.recipient.session().unwrap_or(self.0.session)
+    }
+
+    pub(crate) fn auth_text(&self) -> Option<ByteString> {
+        self.0.auth.clone()
     }
 
     /// The rooms joined in middleware, which is over: the next ones are proposed by themselves.

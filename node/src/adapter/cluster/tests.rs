@@ -73,7 +73,8 @@ impl Node {
     /// A socket that takes part, whatever the cluster says.
     fn admit(&self) -> Arc<Recipient> {
         let recipient = recipient();
-        self.adapter.connecting().insert(recipient.id, recipient.clone());
+        let connecting = Connecting::new(recipient.clone());
+        self.adapter.connecting().insert((recipient.id, 0), connecting);
         self.adapter.let_in(&recipient.id, &[], None);
         take(&recipient);
         recipient
@@ -231,7 +232,8 @@ async fn without_a_quorum_direct_emits_go_on_and_nothing_else_lingers() {
     assert_eq!(take(&socket), ["41"]);
     assert_eq!(socket.phase(), Phase::Disconnected);
     adapter.leave_namespace(&socket);
-    assert_eq!(*adapter.cluster.unsettled(), [socket.id], "the cluster will be told");
+    let end = Change::SocketGone { socket: socket.id, claim: 0 };
+    assert_eq!(*adapter.cluster.unsettled(), [end], "the cluster will be told");
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ const VOTERS_INTERVAL: Duration = Duration::from_secs(1);
 
 const SESSIONS_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Clients may come back for so much longer than was promised.
+const WINDOWS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Sessions that end in one round; the rest waits for the next.
 const MAX_EXPIRED_SESSIONS: usize = 10_000;
 
@@ -103,6 +106,7 @@ pub(crate) async fn run_leading(core: &Core, stop: CancellationToken) {
         () = watch_leases(core) => {}
         () = tend_voters(core) => {}
         () = end_sessions(core) => {}
+        () = end_windows(core) => {}
         () = stop.cancelled() => {}
     }
 }
@@ -161,6 +165,22 @@ async fn end_sessions(core: &Core) {
             if core.pump.propose_quiet(change).is_err() {
                 break;
             }
+        }
+    }
+}
+
+/// Gives up packets, and sockets that are away, that are older than their namespaces' windows.
+async fn end_windows(core: &Core) {
+    let mut ticks = every(WINDOWS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if !core.leads() {
+            continue;
+        }
+        let view = core.view.load_full();
+        for change in view.expired_windows((core.clock)()) {
+            // What is refused now is proposed again at the next tick.
+            let _ = core.pump.propose_quiet(change);
         }
     }
 }

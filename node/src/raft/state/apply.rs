@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::State;
 use super::change::{
-    Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Proposal, Rooms,
+    Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Place, Proposal, Rooms,
     SocketUp,
 };
 use super::id::{SessionId, SocketId};
@@ -37,11 +37,13 @@ pub enum Verdict {
     Gap { expected: u64 },
 }
 
-/// Who proposes, and when.
+/// Who proposes, when, and where in the log.
 #[derive(Clone, Copy)]
-struct Proposer {
-    owner: Owner,
-    stamp_ms: u64,
+pub(super) struct Proposer {
+    pub(super) owner: Owner,
+    pub(super) stamp_ms: u64,
+    /// Where the change stands that is being applied.
+    pub(super) place: Place,
 }
 
 /// What a socket does with rooms.
@@ -76,10 +78,11 @@ impl State {
         }
         let skipped =
             usize::try_from(expected - first_seq).unwrap_or(usize::MAX).min(changes.len());
-        let proposer = Proposer { owner, stamp_ms };
+        let mut proposer = Proposer { owner, stamp_ms, place: Place { index, position: 0 } };
         let mut last_seq = expected - 1;
         for change in changes.into_iter().skip(skipped) {
             last_seq += 1;
+            proposer.place = Place::of(index, first_seq, last_seq);
             self.applied[change.kind()] += 1;
             let mut effects = Effects::new();
             let outcome = self.apply_change(proposer, change, &mut effects);
@@ -105,7 +108,7 @@ impl State {
                 self.node_down(by, Owner { node, incarnation }, effects)
             }
             Change::SocketUp(up) => self.socket_up(by, *up, effects),
-            Change::SocketGone { socket } => self.socket_gone(by, socket, effects),
+            Change::SocketGone { socket, claim } => self.socket_gone(by, socket, claim, effects),
             Change::Join { socket, rooms } => {
                 self.change_rooms(by, socket, rooms, Step::Join, effects)
             }
@@ -113,13 +116,13 @@ impl State {
                 self.change_rooms(by, socket, rooms, Step::Leave, effects)
             }
             Change::JoinMatching { namespace, target, rooms } => {
-                self.change_rooms_matching(&namespace, &target, &rooms, Step::Join, effects)
+                self.change_rooms_matching(by, &namespace, &target, &rooms, Step::Join, effects)
             }
             Change::LeaveMatching { namespace, target, rooms } => {
-                self.change_rooms_matching(&namespace, &target, &rooms, Step::Leave, effects)
+                self.change_rooms_matching(by, &namespace, &target, &rooms, Step::Leave, effects)
             }
             Change::DisconnectMatching { namespace, target, close } => {
-                self.disconnect_matching(namespace, &target, close, effects)
+                self.disconnect_matching(&namespace, &target, close, effects)
             }
             Change::SessionPut { session, expected, value } => {
                 self.session_put(by, session, expected, &value, effects)
@@ -129,9 +132,13 @@ impl State {
                 Outcome::Applied
             }
             Change::Packet(packet) => {
+                self.keep_packet(by, &packet);
                 effects.push(Effect::Packet(packet, by.owner));
                 Outcome::Applied
             }
+            Change::SocketDetached { socket, claim } => self.socket_detached(by, socket, claim),
+            Change::SocketClaim(claim) => self.socket_claim(by, &claim, effects),
+            Change::WindowExpired { namespace } => self.window_expired(by, &namespace),
         }
     }
 
@@ -166,8 +173,8 @@ impl State {
         Outcome::Applied
     }
 
-    /// Drops the sockets of an incarnation that ended. There is no effect for each of them, since
-    /// only their owner would act on it.
+    /// Drops the sockets of an incarnation that ended, but those whose clients may come back for
+    /// them. There is no effect for each of them, since only their owner would act on it.
     fn purge(&mut self, owner: Owner, stamp_ms: u64) {
         let gone: Vec<SocketBits> = self
             .sockets
@@ -176,20 +183,23 @@ impl State {
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
-            if let Some(row) = self.sockets.remove(&id) {
+            if self.is_kept(&id) {
+                self.detach(&id, stamp_ms);
+            } else if let Some(row) = self.sockets.remove(&id) {
                 self.sessions.abandon(row.session, id, stamp_ms);
             }
         }
     }
 
     fn socket_up(&mut self, by: Proposer, up: SocketUp, effects: &mut Effects) -> Outcome {
-        let SocketUp { socket, pid, namespace, session, rooms } = up;
-        let (id, session_bits) = (socket.to_bits(), session.to_bits());
-        if !self.sockets.insert(id, pid.to_bits(), session_bits, &namespace, by.owner) {
+        let (id, session_bits) = (up.socket.to_bits(), up.session.to_bits());
+        if !self.sockets.insert(id, up.pid.to_bits(), session_bits, &up.namespace, by.owner) {
             // The id belongs to another socket, which 120 random bits do not do by chance.
             return Outcome::UnknownSocket;
         }
-        self.sockets.join(&id, &rooms);
+        self.sockets.join(&id, &up.rooms);
+        self.keep_socket(by, &up);
+        let SocketUp { socket, namespace, session, rooms, .. } = up;
         self.sessions.enter(session_bits, id, by.stamp_ms);
         let value = self.sessions.get(&session_bits).map(|row| row.value.clone());
         let rooms = without_own(&id, rooms);
@@ -198,12 +208,18 @@ impl State {
         Outcome::Applied
     }
 
-    fn socket_gone(&mut self, by: Proposer, socket: SocketId, effects: &mut Effects) -> Outcome {
+    fn socket_gone(
+        &mut self,
+        by: Proposer,
+        socket: SocketId,
+        claim: u64,
+        effects: &mut Effects,
+    ) -> Outcome {
         let id = socket.to_bits();
-        if !self.owns(by, &id) {
+        if !self.owns(by, &id) || self.claim_of(&id) != claim {
             return Outcome::UnknownSocket;
         }
-        let row = self.sockets.remove(&id).expect("a socket that is owned is there");
+        let row = self.remove_socket(&id).expect("a socket that is owned is there");
         self.sessions.leave(row.session, id);
         let namespace = row.home.namespace.clone();
         effects.push(Effect::SocketGone { namespace, owner: by.owner, socket });
@@ -223,13 +239,14 @@ impl State {
         if !self.owns(by, &id) {
             return Outcome::UnknownSocket;
         }
-        self.step(&id, rooms, step, effects);
+        self.step(by, &id, rooms, step, effects);
         Outcome::Applied
     }
 
     /// All sockets that match join rooms, or leave them.
     fn change_rooms_matching(
         &mut self,
+        by: Proposer,
         namespace: &Namespace,
         target: &Target,
         rooms: &Rooms,
@@ -237,12 +254,19 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         for id in self.select(namespace, target) {
-            self.step(&id, rooms.clone(), step, effects);
+            self.step(by, &id, rooms.clone(), step, effects);
         }
         Outcome::Applied
     }
 
-    fn step(&mut self, id: &SocketBits, rooms: Rooms, step: Step, effects: &mut Effects) {
+    fn step(
+        &mut self,
+        by: Proposer,
+        id: &SocketBits,
+        rooms: Rooms,
+        step: Step,
+        effects: &mut Effects,
+    ) {
         let effect = match step {
             Step::Join => {
                 self.sockets.join(id, &rooms);
@@ -253,11 +277,12 @@ impl State {
                 left
             }
         };
+        self.note_rooms(id, &rooms, by.place);
         effects.extend(self.moved(id, rooms, effect));
     }
 
     /// Only the incarnation that owns a socket may change it.
-    fn owns(&self, by: Proposer, id: &SocketBits) -> bool {
+    pub(super) fn owns(&self, by: Proposer, id: &SocketBits) -> bool {
         self.sockets.get(id).is_some_and(|row| row.home.owner == by.owner)
     }
 
@@ -272,15 +297,20 @@ impl State {
         Some(effect(home.namespace.clone(), home.owner, SocketId::from_bits(*id), rooms))
     }
 
+    /// One that is away is over at once, and does not come back.
     fn disconnect_matching(
-        &self,
-        namespace: Namespace,
+        &mut self,
+        namespace: &Namespace,
         target: &Target,
         close: bool,
         effects: &mut Effects,
     ) -> Outcome {
-        for id in self.select(&namespace, target) {
+        for id in self.select(namespace, target) {
             let Some(row) = self.sockets.get(&id) else { continue };
+            if row.home.owner == Owner::NOBODY {
+                self.give_up(&id);
+                continue;
+            }
             effects.push(Effect::Disconnect {
                 namespace: namespace.clone(),
                 owner: row.home.owner,
@@ -300,7 +330,11 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         let id = session.to_bits();
+        let before = self.sessions.get(&id).map(|row| row.value.clone());
         let outcome = self.sessions.put(id, expected, text, by.owner.node, by.stamp_ms);
+        if matches!(outcome, Outcome::Written { .. }) {
+            self.note_session(&id, by.place, before.as_ref());
+        }
         if let (Outcome::Written { .. }, Some(row)) = (&outcome, self.sessions.get(&id)) {
             for socket in self.sessions.sockets_of(&id) {
                 let Some(home) = self.sockets.get(socket).map(|row| &row.home) else { continue };

@@ -6,6 +6,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::id::{Pid, SessionId, SocketId};
+use super::recovery::Backlog;
 use super::target::Target;
 use crate::socketio::Payload;
 
@@ -20,6 +21,24 @@ pub type Namespace = ByteString;
 
 /// Rooms to join or leave; mostly one.
 pub type Rooms = SmallVec<[ByteString; 1]>;
+
+/// Where a change stands in the log: its entry, and its place among the entry's changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub index: u64,
+    pub position: u32,
+}
+
+impl Place {
+    /// After everything.
+    pub const END: Self = Self { index: u64::MAX, position: u32::MAX };
+
+    /// Of the change `seq` in an entry whose changes are numbered from `first_seq` on.
+    pub fn of(index: u64, first_seq: u64, seq: u64) -> Self {
+        let position = seq.saturating_sub(first_seq).try_into().unwrap_or(u32::MAX);
+        Self { index, position }
+    }
+}
 
 /// Changes that one node proposes as one log entry.
 ///
@@ -50,9 +69,11 @@ pub enum Change {
     },
     /// A socket of the proposer connects to a namespace, with the rooms its middleware joined.
     SocketUp(Box<SocketUp>),
-    /// A socket of the proposer left its namespace.
+    /// A socket of the proposer left its namespace. `claim` says by which connection the proposer
+    /// had it: 0 by its first, else by the one of that [claim](SocketClaim::key).
     SocketGone {
         socket: SocketId,
+        claim: u64,
     },
     Join {
         socket: SocketId,
@@ -92,11 +113,24 @@ pub enum Change {
     },
     /// A packet of a replicated namespace: its place in the log is its place in the order.
     Packet(Box<Packet>),
+    /// A recoverable socket of the proposer lost its connection: it is nobody's, and its client may
+    /// come back for it. `claim` as in [`Change::SocketGone`].
+    SocketDetached {
+        socket: SocketId,
+        claim: u64,
+    },
+    /// A client is back for its socket, on the proposer's node.
+    SocketClaim(Box<SocketClaim>),
+    /// The leader gives up what is older than a namespace's window: packets, and sockets that are
+    /// away.
+    WindowExpired {
+        namespace: Namespace,
+    },
 }
 
 impl Change {
     /// The kinds of changes, as the dump counts them.
-    pub const KINDS: [&'static str; 13] = [
+    pub const KINDS: [&'static str; 16] = [
         "node_up",
         "node_draining",
         "node_down",
@@ -110,6 +144,9 @@ impl Change {
         "session_put",
         "session_expired",
         "packet",
+        "socket_detached",
+        "socket_claim",
+        "window_expired",
     ];
 
     /// Its place in [`KINDS`](Self::KINDS).
@@ -128,6 +165,9 @@ impl Change {
             Self::SessionPut { .. } => 10,
             Self::SessionExpired { .. } => 11,
             Self::Packet(_) => 12,
+            Self::SocketDetached { .. } => 13,
+            Self::SocketClaim(_) => 14,
+            Self::WindowExpired { .. } => 15,
         }
     }
 }
@@ -151,6 +191,30 @@ pub struct SocketUp {
     pub namespace: Namespace,
     pub session: SessionId,
     pub rooms: Rooms,
+    /// What the namespace keeps for the socket while it is away, if it may be.
+    pub recovery: Option<RecoveryTerms>,
+}
+
+/// How much a recoverable namespace keeps. The terms of the socket that came last hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryTerms {
+    /// How long a socket may be away, and how long packets are kept for it.
+    pub max_age_ms: u64,
+    /// Of all packets that are kept, each counted as its texts and
+    /// [`KEPT_PACKET_BYTES`](super::KEPT_PACKET_BYTES).
+    pub max_bytes: u64,
+}
+
+/// What a client that comes back shows, and where it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketClaim {
+    pub socket: SocketId,
+    pub pid: Pid,
+    pub namespace: Namespace,
+    /// The last packet that the client has; the beginning, if it has none.
+    pub offset: Place,
+    /// Names the connection that claims: random, and never 0.
+    pub key: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -167,6 +231,11 @@ pub struct Packet {
 pub struct Owner {
     pub node: NodeId,
     pub incarnation: Incarnation,
+}
+
+impl Owner {
+    /// Owns the sockets that are away.
+    pub const NOBODY: Self = Self { node: 0, incarnation: 0 };
 }
 
 /// How one change ended; the same on every node.
@@ -190,6 +259,9 @@ pub enum Outcome {
     },
     /// The socket that the change names is not there (any more).
     UnknownSocket,
+    /// [`Change::SocketClaim`] came too late: packets that the socket missed are gone, and so is
+    /// the socket.
+    Lost,
 }
 
 /// What follows from an applied change, for the nodes concerned to act on, in log order.
@@ -238,12 +310,37 @@ pub enum Effect {
         value: Arc<SessionValue>,
     },
     Packet(Box<Packet>, Owner),
+    /// A client came back for the socket, and the connection by which `owner` has it is over.
+    SocketTaken {
+        namespace: Namespace,
+        owner: Owner,
+        socket: SocketId,
+        claim: u64,
+    },
+    /// The socket is `owner`'s from here on.
+    SocketRecovered {
+        namespace: Namespace,
+        owner: Owner,
+        recovered: Box<Recovered>,
+    },
     NodeUp {
         owner: Owner,
     },
     NodeDown {
         owner: Owner,
     },
+}
+
+/// A socket whose client came back, as it is at the claim's place in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovered {
+    pub socket: SocketId,
+    /// The [key](SocketClaim::key) of its claim.
+    pub claim: u64,
+    pub rooms: Rooms,
+    pub session: SessionId,
+    pub value: Option<Arc<SessionValue>>,
+    pub backlog: Backlog,
 }
 
 /// A session's JSON object, both as its text and as filters look at it.

@@ -14,6 +14,7 @@ impl State {
             "sockets": self.dump_sockets(),
             "rooms": self.dump_rooms(),
             "sessions": self.dump_sessions(),
+            "windows": self.dump_windows(),
             "applied_changes": self.dump_applied(),
         })
     }
@@ -41,6 +42,7 @@ impl State {
                     "id": socket.id().as_str(),
                     "namespace": **socket.namespace(),
                     "node": socket.owner().node,
+                    "detached": socket.is_detached(),
                     "session": socket.session().as_str(),
                     "rooms": socket.rooms().collect::<Vec<_>>(),
                 })
@@ -56,6 +58,23 @@ impl State {
             )
         };
         self.namespaces().flat_map(|namespace| rooms(&**namespace)).collect()
+    }
+
+    /// What each recoverable namespace keeps.
+    fn dump_windows(&self) -> Vec<Value> {
+        self.windows
+            .iter()
+            .map(|(namespace, window)| {
+                json!({
+                    "namespace": **namespace,
+                    "packets": window.packets_len(),
+                    "bytes": window.bytes(),
+                    "detached": window.detached_len(),
+                    "max_age_ms": window.terms.max_age_ms,
+                    "max_bytes": window.terms.max_bytes,
+                })
+            })
+            .collect()
     }
 
     fn dump_applied(&self) -> Map<String, Value> {

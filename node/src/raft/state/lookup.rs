@@ -36,6 +36,11 @@ impl<'a> SocketView<'a> {
         self.row.home.owner
     }
 
+    /// Its client is away, and may come back for it.
+    pub fn is_detached(&self) -> bool {
+        self.owner() == Owner::NOBODY
+    }
+
     /// The rooms that it joined, in that order, without the one named after its own id.
     pub fn rooms(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.row.rooms.iter().map(|room| &**room)

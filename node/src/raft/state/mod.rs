@@ -6,29 +6,40 @@ mod dump;
 mod id;
 mod lookup;
 mod nodes;
+mod packets;
+mod recovery;
 mod rooms;
 mod select;
 mod sessions;
 mod snapshot;
 mod sockets;
+mod stays;
 mod target;
 #[cfg(test)]
 mod tests;
+mod window_snapshot;
 
 pub use apply::{Applied, Effects, Verdict};
 pub use change::{
-    Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Packet, Proposal,
-    Rooms, SessionValue, SocketUp,
+    Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Packet, Place,
+    Proposal, Recovered, RecoveryTerms, Rooms, SessionValue, SocketClaim, SocketUp,
 };
 pub use id::{InvalidId, Pid, SessionId, SocketId};
 pub use lookup::SocketView;
 pub use nodes::{Node, NodeStatus};
+pub use packets::{KEPT_PACKET_BYTES, KeptPacket};
+pub use recovery::{Backlog, WindowNumbers};
 pub use select::NodeIds;
 pub use sessions::{SESSION_TTL_MS, Session, next_revision};
 pub use snapshot::DecodeError;
 pub use target::{FilterError, SessionFilter, Target};
 
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
 use nodes::Nodes;
+use packets::Window;
 use sessions::Sessions;
 use sockets::Sockets;
 
@@ -43,5 +54,9 @@ pub struct State {
     nodes: Nodes,
     sockets: Sockets,
     sessions: Sessions,
+    windows: Windows,
     applied: [u64; Change::KINDS.len()],
 }
+
+/// Of the namespaces that have recoverable sockets.
+type Windows = OrdMap<Namespace, Arc<Window>>;

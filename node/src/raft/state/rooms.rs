@@ -50,6 +50,14 @@ impl Rooms {
         }
     }
 
+    /// A member of a room has another owner.
+    pub(super) fn recount(&mut self, name: &str, before: Owner, owner: Owner) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let nodes = &mut Arc::make_mut(room).nodes;
+        nodes.add(owner.node);
+        nodes.remove(before.node);
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Room> {
         self.rooms.get(name).map(|room| &**room)
     }

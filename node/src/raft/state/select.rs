@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use super::State;
-use super::change::NodeId;
+use super::change::{NodeId, Owner};
 use super::id::SocketId;
 use super::rooms::SocketBits;
 use super::sockets::{Row, is_own_room};
@@ -15,9 +15,14 @@ use super::target::Target;
 pub type NodeIds = SmallVec<[NodeId; 4]>;
 
 impl State {
-    /// The sockets that a target means, in an order that is the same on every node.
+    /// The connected sockets that a target means, in an order that is the same on every node. (What
+    /// is agreed about matching sockets, and packets, mean those that are away as well.)
     pub fn matching(&self, namespace: &str, target: &Target) -> Vec<SocketId> {
-        self.select(namespace, target).into_iter().map(SocketId::from_bits).collect()
+        let is_connected = |id: &SocketBits| {
+            self.sockets.get(id).is_some_and(|row| row.home.owner != Owner::NOBODY)
+        };
+        let selected = self.select(namespace, target).into_iter();
+        selected.filter(is_connected).map(SocketId::from_bits).collect()
     }
 
     /// The nodes on which a room has members.
@@ -31,7 +36,8 @@ impl State {
     /// receivers to look at: this answers for each direct emit, and must be quick.
     pub fn nodes_of_target(&self, namespace: &str, target: &Target) -> NodeIds {
         if target.rooms.is_empty() {
-            return self.sockets.homes(namespace).map(|home| home.owner.node).collect();
+            let homes = self.sockets.homes(namespace).map(|home| home.owner.node);
+            return homes.filter(|node| *node != Owner::NOBODY.node).collect();
         }
         let mut nodes = NodeIds::new();
         for room in &target.rooms {
@@ -98,7 +104,9 @@ impl State {
 /// The session of a client that never wrote one.
 static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
 
+/// Each node once, without the one that sockets which are away count for.
 fn sorted(mut nodes: NodeIds) -> NodeIds {
+    nodes.retain(|node| *node != Owner::NOBODY.node);
     nodes.sort_unstable();
     nodes.dedup();
     nodes

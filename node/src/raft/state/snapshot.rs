@@ -15,7 +15,10 @@ use super::sessions::Session;
 use super::sockets::Home;
 
 /// Grows when an older reader would misread what is written.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// The oldest that this version reads: it knew no recovery.
+const OLDEST_FORMAT: u32 = 1;
 
 /// A snapshot that is none, or none that this version can read.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +43,14 @@ impl State {
             homes: homes.keys().map(|home| encode_home(home)).collect(),
             sessions: self.encode_sessions(),
             applied: self.applied.to_vec(),
+            windows: self.encode_windows(),
         };
         snapshot.encode_to_vec()
     }
 
     pub fn decode(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
         let snapshot = proto::Snapshot::decode(bytes.into())?;
-        if snapshot.format != FORMAT {
+        if !(OLDEST_FORMAT..=FORMAT).contains(&snapshot.format) {
             return Err(DecodeError::UnknownFormat { found: snapshot.format });
         }
         let mut state = Self { index: snapshot.index, ..Self::default() };
@@ -64,6 +68,9 @@ impl State {
             let home = usize::try_from(socket.home).ok().and_then(|at| snapshot.homes.get(at));
             let home = home.ok_or(DecodeError::Invalid("a socket has no home"))?;
             state.restore_socket(socket, home)?;
+        }
+        for window in snapshot.windows {
+            state.restore_window(window)?;
         }
         Ok(state)
     }
@@ -120,7 +127,7 @@ impl State {
     ) -> Result<(), DecodeError> {
         let (id, session) = (bits(&socket.id)?, bits(&socket.session)?);
         let owner = Owner { node: home.node, incarnation: home.incarnation };
-        if !self.nodes.is_alive(owner) {
+        if !self.nodes.is_alive(owner) && owner != Owner::NOBODY {
             return Err(DecodeError::Invalid("a socket's owner is not alive"));
         }
         if !self.sockets.insert(id, bits(&socket.pid)?, session, &home.namespace, owner) {
@@ -196,6 +203,6 @@ fn decode_node(node: proto::Node) -> Result<Node, DecodeError> {
     })
 }
 
-fn bits(bytes: &[u8]) -> Result<[u8; 15], DecodeError> {
+pub(super) fn bits(bytes: &[u8]) -> Result<[u8; 15], DecodeError> {
     bytes.try_into().map_err(|_| DecodeError::Invalid("an id has not 15 bytes"))
 }

@@ -82,6 +82,19 @@ impl Sockets {
         Some(row)
     }
 
+    /// Gives a socket to another owner. It stays in its rooms.
+    pub(super) fn hand_over(&mut self, id: &SocketBits, owner: Owner) {
+        let Some(row) = self.rows.get_mut(id) else { return };
+        let before = row.home.owner;
+        let namespace = namespace_mut(&mut self.namespaces, &row.home);
+        for name in &row.rooms {
+            namespace.rooms.recount(name, before, owner);
+        }
+        let home = namespace.settle(row.home.namespace.clone(), owner);
+        namespace.unsettle(before);
+        row.home = home;
+    }
+
     /// Does nothing for rooms that the socket is in already.
     pub(super) fn join(&mut self, id: &SocketBits, rooms: &[ByteString]) {
         let Some(row) = self.rows.get_mut(id) else { return };

@@ -1,6 +1,7 @@
 //! Each rule of the agreed state, by example; `model` checks all of them together.
 
 mod model;
+mod recovery;
 
 use bytestring::ByteString;
 use serde_json::json;
@@ -37,6 +38,7 @@ fn socket_up(n: u8, namespace: &str, names: &[&str]) -> Change {
         namespace: namespace.into(),
         session: session(n),
         rooms: rooms(names),
+        recovery: None,
     }))
 }
 
@@ -49,7 +51,7 @@ fn leave(n: u8, names: &[&str]) -> Change {
 }
 
 fn gone(n: u8) -> Change {
-    Change::SocketGone { socket: socket(n) }
+    Change::SocketGone { socket: socket(n), claim: 0 }
 }
 
 fn put(n: u8, expected: u64, value: &str) -> Change {
@@ -552,6 +554,7 @@ fn dump_shows_every_row() {
         "id": socket(1).as_str(),
         "namespace": "/",
         "node": 1,
+        "detached": false,
         "session": session(1).as_str(),
         "rooms": ["a"],
     });

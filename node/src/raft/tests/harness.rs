@@ -179,6 +179,7 @@ pub(super) fn socket_up(socket: SocketId) -> Change {
         namespace: ByteString::from_static("/"),
         session: SessionId::random(),
         rooms: [ByteString::from_static("room")].into_iter().collect(),
+        recovery: None,
     }))
 }
 

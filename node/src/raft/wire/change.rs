@@ -8,7 +8,8 @@ use proto::change::Kind;
 
 use super::WireError;
 use crate::raft::state::{
-    Change, NodeUp, Packet, Pid, Proposal, SessionFilter, SessionId, SocketId, SocketUp, Target,
+    Change, NodeUp, Packet, Pid, Place, Proposal, RecoveryTerms, SessionFilter, SessionId,
+    SocketClaim, SocketId, SocketUp, Target,
 };
 use crate::socketio::Payload;
 
@@ -53,10 +54,15 @@ fn change_to_wire(change: &Change) -> proto::Change {
             namespace: text_to_wire(&up.namespace),
             session: id_to_wire(up.session.as_str()),
             rooms: texts_to_wire(&up.rooms),
+            recovery: up.recovery.map(|terms| proto::RecoveryTerms {
+                max_age_ms: terms.max_age_ms,
+                max_bytes: terms.max_bytes,
+            }),
         }),
-        Change::SocketGone { socket } => {
-            Kind::SocketGone(proto::SocketGone { socket: id_to_wire(socket.as_str()) })
-        }
+        Change::SocketGone { socket, claim } => Kind::SocketGone(proto::SocketGone {
+            socket: id_to_wire(socket.as_str()),
+            claim: *claim,
+        }),
         Change::Join { socket, rooms } => Kind::Join(socket_rooms_to_wire(*socket, rooms)),
         Change::Leave { socket, rooms } => Kind::Leave(socket_rooms_to_wire(*socket, rooms)),
         Change::JoinMatching { namespace, target, rooms } => {
@@ -90,6 +96,21 @@ fn change_to_wire(change: &Change) -> proto::Change {
             attachments: packet.payload.attachments.clone(),
             ack: packet.ack,
         }),
+        Change::SocketDetached { socket, claim } => Kind::SocketDetached(proto::SocketDetached {
+            socket: id_to_wire(socket.as_str()),
+            claim: *claim,
+        }),
+        Change::SocketClaim(claim) => Kind::SocketClaim(proto::SocketClaim {
+            socket: id_to_wire(claim.socket.as_str()),
+            pid: id_to_wire(claim.pid.as_str()),
+            namespace: text_to_wire(&claim.namespace),
+            offset_index: claim.offset.index,
+            offset_position: claim.offset.position,
+            key: claim.key,
+        }),
+        Change::WindowExpired { namespace } => {
+            Kind::WindowExpired(proto::WindowExpired { namespace: text_to_wire(namespace) })
+        }
     };
     proto::Change { kind: Some(kind) }
 }
@@ -106,12 +127,18 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
         Kind::NodeDown(down) => Change::NodeDown { node: down.node, incarnation: down.incarnation },
         Kind::SocketUp(up) => Change::SocketUp(Box::new(SocketUp {
             socket: socket_id(&up.socket)?,
-            pid: ascii(&up.pid)?.parse::<Pid>().map_err(|_| WireError::Invalid("pid"))?,
+            pid: pid(&up.pid)?,
             namespace: text(up.namespace)?,
             session: session_id(&up.session)?,
             rooms: texts(up.rooms)?,
+            recovery: up.recovery.map(|terms| RecoveryTerms {
+                max_age_ms: terms.max_age_ms,
+                max_bytes: terms.max_bytes,
+            }),
         })),
-        Kind::SocketGone(gone) => Change::SocketGone { socket: socket_id(&gone.socket)? },
+        Kind::SocketGone(gone) => {
+            Change::SocketGone { socket: socket_id(&gone.socket)?, claim: gone.claim }
+        }
         Kind::Join(join) => {
             Change::Join { socket: socket_id(&join.socket)?, rooms: texts(join.rooms)? }
         }
@@ -148,6 +175,19 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
             payload: Payload { json: text(packet.json)?, attachments: packet.attachments },
             ack: packet.ack,
         })),
+        Kind::SocketDetached(detached) => {
+            Change::SocketDetached { socket: socket_id(&detached.socket)?, claim: detached.claim }
+        }
+        Kind::SocketClaim(claim) => Change::SocketClaim(Box::new(SocketClaim {
+            socket: socket_id(&claim.socket)?,
+            pid: pid(&claim.pid)?,
+            namespace: text(claim.namespace)?,
+            offset: Place { index: claim.offset_index, position: claim.offset_position },
+            key: claim.key,
+        })),
+        Kind::WindowExpired(expired) => {
+            Change::WindowExpired { namespace: text(expired.namespace)? }
+        }
     })
 }
 
@@ -223,6 +263,10 @@ fn socket_id(bytes: &[u8]) -> Result<SocketId, WireError> {
     ascii(bytes)?.parse().map_err(|_| WireError::Invalid("socket id"))
 }
 
+fn pid(bytes: &[u8]) -> Result<Pid, WireError> {
+    ascii(bytes)?.parse().map_err(|_| WireError::Invalid("pid"))
+}
+
 fn session_id(bytes: &[u8]) -> Result<SessionId, WireError> {
     ascii(bytes)?.parse().map_err(|_| WireError::Invalid("session id"))
 }
@@ -259,8 +303,9 @@ mod tests {
                 namespace: namespace.clone(),
                 session,
                 rooms: rooms.clone(),
+                recovery: Some(RecoveryTerms { max_age_ms: 1, max_bytes: 2 }),
             })),
-            Change::SocketGone { socket },
+            Change::SocketGone { socket, claim: 0 },
             Change::Join { socket, rooms: rooms.clone() },
             Change::Leave { socket, rooms: rooms.clone() },
             Change::JoinMatching {
@@ -281,6 +326,15 @@ mod tests {
                 },
                 ack: Some(0),
             })),
+            Change::SocketDetached { socket, claim: u64::MAX },
+            Change::SocketClaim(Box::new(SocketClaim {
+                socket,
+                pid: Pid::random(),
+                namespace: "/chat".into(),
+                offset: Place { index: 1 << 40, position: 3 },
+                key: 5,
+            })),
+            Change::WindowExpired { namespace: "/chat".into() },
         ]
     }
 
@@ -308,7 +362,10 @@ mod tests {
 
     #[test]
     fn text_must_be_utf8_and_ids_must_be_ids() {
-        let gone = Kind::SocketGone(proto::SocketGone { socket: Bytes::from_static(b"short") });
+        let gone = Kind::SocketGone(proto::SocketGone {
+            socket: Bytes::from_static(b"short"),
+            ..proto::SocketGone::default()
+        });
         let draining = Kind::Packet(proto::Packet {
             namespace: Bytes::from_static(&[0xff]),
             ..proto::Packet::default()

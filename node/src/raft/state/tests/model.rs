@@ -162,7 +162,7 @@ impl Model {
                 }
             }
             Change::SocketUp(up) => return self.socket_up(by, stamp_ms, up, effects),
-            Change::SocketGone { socket } => {
+            Change::SocketGone { socket, .. } => {
                 let id = socket.to_bits();
                 if self.sockets.get(&id).is_none_or(|row| row.owner != by) {
                     return Outcome::UnknownSocket;
@@ -211,6 +211,9 @@ impl Model {
                     self.sessions.remove(&id);
                 }
             }
+            Change::SocketDetached { .. }
+            | Change::SocketClaim(_)
+            | Change::WindowExpired { .. } => unreachable!("`recovery` has a model of its own"),
             Change::Packet(packet) => effects.push(Effect::Packet(packet.clone(), by)),
         }
         Outcome::Applied
@@ -427,10 +430,17 @@ fn a_change() -> impl Strategy<Value = Change> {
         8 => (a_socket(), a_namespace(), a_session(), some_rooms()).prop_map(
             |(socket, namespace, session, rooms)| {
                 let pid = Pid::from_bits(socket.to_bits());
-                Change::SocketUp(Box::new(SocketUp { socket, pid, namespace, session, rooms }))
+                Change::SocketUp(Box::new(SocketUp {
+                    socket,
+                    pid,
+                    namespace,
+                    session,
+                    rooms,
+                    recovery: None,
+                }))
             }
         ),
-        4 => a_socket().prop_map(|socket| Change::SocketGone { socket }),
+        4 => a_socket().prop_map(|socket| Change::SocketGone { socket, claim: 0 }),
         8 => (a_socket(), some_rooms()).prop_map(|(socket, rooms)| Change::Join { socket, rooms }),
         6 => (a_socket(), some_rooms()).prop_map(|(socket, rooms)| Change::Leave { socket, rooms }),
         2 => (namespaced(), some_rooms()).prop_map(|((namespace, target), rooms)| {

@@ -1,0 +1,367 @@
+//! How clients come back to their sockets: what they show, what they missed, and how packets tell
+//! them where they are.
+//!
+//! On the wire it is Socket.IO's connection state recovery: CONNECT carries a `pid`, each event an
+//! offset as its last argument, and a client that connects again sends back both.
+
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::cluster::Adapter;
+use super::outbox::Encoded;
+use super::recipient::{Phase, Recipient};
+use crate::engineio::{CloseReason, Revision};
+use crate::metrics;
+use crate::raft::Receipt;
+use crate::raft::state::{Change, Pid, Place, Recovered, RecoveryTerms, SocketClaim, SocketId};
+use crate::random;
+use crate::socketio::Payload;
+use crate::socketio::codec::Kind;
+
+/// Connection state recovery of a namespace; its defaults are the official server's, as far as
+/// that has such a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecoveryConfig {
+    /// How long a client may be away, and how long packets are kept for it.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// Of all packets that are kept; each counts as its text and 320 bytes.
+    pub max_bytes: u64,
+    /// Whether the namespace's middlewares are not asked about a client that comes back.
+    pub skip_middlewares: bool,
+}
+
+impl Default for RecoveryConfig {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(120), max_bytes: 16 << 20, skip_middlewares: true }
+    }
+}
+
+/// A recoverable namespace, on this node.
+pub(super) struct Recovery {
+    config: RecoveryConfig,
+    /// How far the delivery task is in the log. Locked while it acts on a change, and by direct
+    /// packets while they are queued: a packet that tells a client where it is tells the truth.
+    reached: Mutex<Place>,
+}
+
+impl Recovery {
+    pub(super) fn new(config: RecoveryConfig) -> Self {
+        Self { config, reached: Mutex::default() }
+    }
+
+    pub(super) fn terms(&self) -> RecoveryTerms {
+        RecoveryTerms {
+            max_age_ms: self.config.max_age.as_millis().try_into().unwrap_or(u64::MAX),
+            max_bytes: self.config.max_bytes,
+        }
+    }
+
+    fn reached(&self) -> MutexGuard<'_, Place> {
+        self.reached.lock().expect("nothing panics while it queues packets")
+    }
+}
+
+/// A socket whose CONNECT is not answered yet.
+pub(super) struct Connecting {
+    pub(super) recipient: Arc<Recipient>,
+    /// What its client comes back with.
+    pub(super) pid: Pid,
+}
+
+impl Connecting {
+    pub(super) fn new(recipient: Arc<Recipient>) -> Self {
+        Self { recipient, pid: Pid::random() }
+    }
+}
+
+/// What a client that comes back shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub socket: SocketId,
+    pid: Pid,
+    /// The last packet that it has. The beginning, if it has none: its socket began later.
+    offset: Place,
+    /// Names the connection by which it comes.
+    pub key: u64,
+}
+
+/// What clients call these, in the payload of their CONNECT.
+#[derive(Deserialize)]
+struct Shown<'a> {
+    #[serde(borrow)]
+    pid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    offset: Option<Cow<'a, str>>,
+}
+
+impl Claim {
+    /// None if the client shows nothing, or what no node of this cluster gave it.
+    fn parse(auth: &str, cluster: u64) -> Option<Self> {
+        let shown: Shown<'_> = serde_json::from_str(auth).ok()?;
+        let (socket, pid) = parse_pid(&shown.pid)?;
+        let offset = match shown.offset {
+            Some(text) => parse_offset(&text, cluster)?,
+            None => Place::default(),
+        };
+        // 0 names the socket's first connection.
+        Some(Self { socket, pid, offset, key: random::number().max(1) })
+    }
+}
+
+/// The pid that clients see names the socket, so that any node finds it, and proves that it is
+/// theirs.
+fn pid_text(socket: SocketId, pid: Pid) -> String {
+    format!("{socket}{pid}")
+}
+
+fn parse_pid(text: &str) -> Option<(SocketId, Pid)> {
+    let (socket, pid) = text.split_at_checked(20)?;
+    Some((socket.parse().ok()?, pid.parse().ok()?))
+}
+
+/// The cluster is named, for a client may outlive it and come to another.
+fn offset_text(cluster: u64, Place { index, position }: Place) -> String {
+    format!("{cluster:x}-{index:x}-{position:x}")
+}
+
+fn parse_offset(text: &str, cluster: u64) -> Option<Place> {
+    let mut parts = text.split('-');
+    let mut part = || u64::from_str_radix(parts.next()?, 16).ok();
+    let (of, index, position) = (part()?, part()?, part()?);
+    let place = Place { index, position: position.try_into().ok()? };
+    (of == cluster && parts.next().is_none()).then_some(place)
+}
+
+/// A packet as clients get it. While there is one, no other tells them where they are.
+pub(super) struct Stamped<'a> {
+    payload: Cow<'a, Payload>,
+    _reached: Option<MutexGuard<'a, Place>>,
+}
+
+impl Deref for Stamped<'_> {
+    type Target = Payload;
+
+    fn deref(&self) -> &Payload {
+        &self.payload
+    }
+}
+
+impl Adapter {
+    /// The namespace's connection state recovery, if it is on.
+    pub fn recovery(&self) -> Option<&RecoveryConfig> {
+        self.recovery.as_ref().map(|recovery| &recovery.config)
+    }
+
+    /// The socket that a client wants back, by what it sends with its CONNECT.
+    pub fn claim_of(&self, auth: &str) -> Option<Claim> {
+        self.recovery.as_ref()?;
+        Claim::parse(auth, self.cluster_id())
+    }
+
+    /// Asks the cluster for a socket. Once it is given, the delivery task queues what the client
+    /// missed and its CONNECT, and moves the socket to [`Phase::Connected`].
+    pub fn claim(&self, recipient: Arc<Recipient>, claim: &Claim) -> Receipt {
+        let change = SocketClaim {
+            socket: claim.socket,
+            pid: claim.pid,
+            namespace: self.name.clone(),
+            offset: claim.offset,
+            key: claim.key,
+        };
+        let connecting = Connecting { recipient, pid: claim.pid };
+        self.propose_connecting(connecting, Change::SocketClaim(Box::new(change)))
+    }
+
+    /// The cluster did not give a socket back: false if its client is not there any more.
+    pub fn refuse_claim(&self, recipient: &Recipient) -> bool {
+        metrics::RECOVERIES.refused.add(1);
+        self.connecting().remove(&(recipient.id, recipient.claim));
+        recipient.advance(Phase::NotRecovered)
+    }
+
+    /// A socket's connection was lost: if the namespace is recoverable its client may come back,
+    /// otherwise it is over.
+    pub fn lose_connection(&self, recipient: &Recipient) {
+        let was_seen = recipient.claim != 0 || recipient.phase() == Phase::Connected;
+        // A client of revision 3 was not told how.
+        let may_return = was_seen && recipient.outbox.revision() == Revision::V4;
+        if self.recovery.is_none() || !may_return {
+            return self.leave_namespace(recipient);
+        }
+        let (socket, claim) = (recipient.id, recipient.claim);
+        self.end(recipient, Change::SocketDetached { socket, claim });
+    }
+
+    /// Another connection has the socket: the one that had it is over, and most likely has been for
+    /// a while.
+    pub(super) fn take_away(&self, socket: &SocketId, claim: u64) {
+        let Some(recipient) = self.local.get(socket) else { return };
+        if recipient.claim == claim {
+            self.local.remove_recipient(&recipient);
+            recipient.outbox.close(CloseReason::ForcedServerClose);
+        }
+    }
+
+    /// Lets a socket back in: what its client missed is queued, then its CONNECT, and it takes
+    /// part. The official server has this order, and the client expects it.
+    pub(super) fn let_back_in(&self, recovered: Recovered) {
+        let Recovered { socket, claim, rooms, session, value, backlog } = recovered;
+        // Held, so that the end of its connection comes before all of this or after it.
+        let mut connecting = self.connecting();
+        // A connection that ended in the meantime has said so already.
+        let Some(socket) = connecting.remove(&(socket, claim)) else { return };
+        let missed = backlog.packets();
+        metrics::RECOVERIES.recovered.add(1);
+        metrics::RECOVERIES.replayed.add(missed.len() as u64);
+        let recipient = &socket.recipient;
+        for packet in missed {
+            let payload = self.with_offset(&packet.payload, packet.place);
+            recipient.outbox.push(self.encode(Kind::Event, None, &payload));
+        }
+        recipient.set_session(session);
+        recipient.advance(Phase::Connected);
+        recipient.outbox.push_news(self.connect_packet(&socket));
+        self.local.insert(socket.recipient, &rooms, value);
+    }
+
+    pub(super) fn connect_packet(&self, socket: &Connecting) -> Arc<Encoded> {
+        let id = socket.recipient.id;
+        let json = match (socket.recipient.outbox.revision(), &self.recovery) {
+            // The client knows its id, and a payload would be none of its packet.
+            (Revision::V3, _) => String::new(),
+            (Revision::V4, None) => format!(r#"{{"sid":"{id}"}}"#),
+            (Revision::V4, Some(_)) => {
+                format!(r#"{{"sid":"{id}","pid":"{}"}}"#, pid_text(id, socket.pid))
+            }
+        };
+        let payload = Payload { json: json.into(), attachments: Vec::new() };
+        self.encode(Kind::Connect, None, &payload)
+    }
+
+    /// The delivery task acts on the change at `place` until the guard is dropped.
+    pub(super) fn reach(&self, place: Place) -> Option<MutexGuard<'_, Place>> {
+        let mut reached = self.recovery.as_ref()?.reached();
+        *reached = place;
+        Some(reached)
+    }
+
+    /// A packet of the log, which tells the client where it is. One that expects an ack does not:
+    /// its last argument is the client's callback.
+    pub(super) fn stamped_at<'a>(
+        &self,
+        place: Place,
+        payload: &'a Payload,
+        wants_ack: bool,
+    ) -> Stamped<'a> {
+        let payload = if self.recovery.is_some() && !wants_ack {
+            Cow::Owned(self.with_offset(payload, place))
+        } else {
+            Cow::Borrowed(payload)
+        };
+        Stamped { payload, _reached: None }
+    }
+
+    /// A direct packet. Clients take any text at the end of an event for their offset, so one that
+    /// ends in a text gets the true one after it.
+    pub(super) fn stamped_now<'a>(&'a self, payload: &'a Payload, wants_ack: bool) -> Stamped<'a> {
+        match &self.recovery {
+            Some(recovery) if !wants_ack && ends_in_text(payload) => {
+                let reached = recovery.reached();
+                let payload = Cow::Owned(self.with_offset(payload, *reached));
+                Stamped { payload, _reached: Some(reached) }
+            }
+            Some(_) | None => Stamped { payload: Cow::Borrowed(payload), _reached: None },
+        }
+    }
+
+    /// An event that goes to a client ahead of its CONNECT. It leaves the client where it is.
+    pub fn stamped_early(&self, payload: Payload, auth: Option<&str>) -> Payload {
+        if self.recovery.is_none() || !ends_in_text(&payload) {
+            return payload;
+        }
+        let claim = auth.and_then(|auth| self.claim_of(auth));
+        self.with_offset(&payload, claim.map(|claim| claim.offset).unwrap_or_default())
+    }
+
+    fn with_offset(&self, payload: &Payload, place: Place) -> Payload {
+        let offset = offset_text(self.cluster_id(), place);
+        let text = payload.json.trim_end().strip_suffix(']').unwrap_or(&payload.json);
+        Payload {
+            json: [text, ",\"", &offset, "\"]"].concat().into(),
+            attachments: payload.attachments.clone(),
+        }
+    }
+
+    /// The node is a member of a cluster before anything is agreed.
+    fn cluster_id(&self) -> u64 {
+        self.cluster.raft().cluster_id().unwrap_or_default()
+    }
+}
+
+/// Whether the last element is a text, be it the event's name.
+fn ends_in_text(payload: &Payload) -> bool {
+    let text = payload.json.trim_end();
+    text.strip_suffix(']').is_some_and(|rest| rest.trim_end().ends_with('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offset_survives_its_text_form_and_belongs_to_its_cluster() {
+        let place = Place { index: 1 << 41, position: 17 };
+        let text = offset_text(0xabc, place);
+        assert_eq!(parse_offset(&text, 0xabc), Some(place));
+        assert_eq!(parse_offset(&text, 0xabd), None);
+        for text in ["", "abc", "abc-1", "abc-1-2-3", "abc-x-1", "abc-1-100000000", "abc--1-1"] {
+            assert_eq!(parse_offset(text, 0xabc), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn client_shows_its_pid_and_maybe_an_offset() {
+        let (socket, pid) = (SocketId::random(), Pid::random());
+        let place = Place { index: 7, position: 2 };
+        let [text, offset] = [pid_text(socket, pid), offset_text(1, place)];
+        let parse = |auth: &str| Claim::parse(auth, 1).map(|claim| (claim.socket, claim.offset));
+        let auth = format!(r#"{{"token":[1],"pid":"{text}","offset":"{offset}"}}"#);
+        assert_eq!(parse(&auth), Some((socket, place)));
+        let fresh = format!(r#"{{"pid":"{text}"}}"#);
+        assert_eq!(parse(&fresh), Some((socket, Place::default())));
+    }
+
+    #[test]
+    fn what_no_node_gave_is_no_claim() {
+        let text = pid_text(SocketId::random(), Pid::random());
+        for auth in [
+            "{}".to_owned(),
+            r#"{"offset":"1-2-3"}"#.to_owned(),
+            r#"{"pid":7,"offset":"1-2-3"}"#.to_owned(),
+            r#"{"pid":"short"}"#.to_owned(),
+            format!(r#"{{"pid":"{text}x"}}"#),
+            format!(r#"{{"pid":"é{}"}}"#, &text[2..]),
+            format!(r#"{{"pid":"{text}","offset":"hello"}}"#),
+            format!(r#"{{"pid":"{text}","offset":5}}"#),
+            format!(r#"{{"pid":"{text}","offset":"2-2-3"}}"#),
+        ] {
+            assert_eq!(Claim::parse(&auth, 1), None, "{auth}");
+        }
+    }
+
+    #[test]
+    fn only_a_text_at_the_end_is_taken_for_an_offset() {
+        let ends =
+            |json: &str| ends_in_text(&Payload { json: json.into(), attachments: Vec::new() });
+        assert!(ends(r#"["tick","now"]"#) && ends(r#"["tick"]"#) && ends("[\"a\", \"b\" ] "));
+        assert!(
+            !ends(r#"["tick",1]"#) && !ends(r#"["tick",["a"]]"#) && !ends(r#"["t",{"a":"b"}]"#)
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! What a recoverable socket was in, and when: as far back as packets are kept.
+
+use std::sync::Arc;
+
+use super::change::{Place, SessionValue};
+
+/// What the window knows of one socket.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Kept {
+    /// The connection that has it: 0 for its first, the key of the last claim after that.
+    pub(super) claim: u64,
+    /// Packets are kept for it from here on.
+    pub(super) start: Place,
+    /// Since when it is away, if it is.
+    pub(super) detached_ms: Option<u64>,
+    /// Up to here packets may be gone that nothing else tells of.
+    pub(super) lost: Place,
+    pub(super) stays: Vec<Stay>,
+    /// The session's older values, each with the place at which another took over.
+    pub(super) versions: Vec<(Place, Option<Arc<SessionValue>>)>,
+}
+
+/// A socket's stay in one room.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stay {
+    pub(super) room: Arc<str>,
+    pub(super) joined: Place,
+    /// [`Place::END`] while it is there.
+    pub(super) left: Place,
+    /// The room's last packet before it left, if there was one; nothing while it is there.
+    pub(super) last: Place,
+}
+
+impl Stay {
+    pub(super) fn is_open(&self) -> bool {
+        self.left == Place::END
+    }
+}
+
+/// How many stays that are over, and how many older sessions, are kept for one socket. What is
+/// dropped beyond that counts as lost: the socket cannot be recovered from before it.
+const MAX_PAST: usize = 64;
+
+impl Kept {
+    /// Stays that packets after `from` may have met.
+    pub(super) fn stays_after(&self, from: Place) -> impl Iterator<Item = &Stay> {
+        self.stays.iter().filter(move |stay| stay.left > from)
+    }
+
+    pub(super) fn was_in(&self, room: &str, place: Place) -> bool {
+        self.stays
+            .iter()
+            .any(|stay| stay.joined < place && place < stay.left && *stay.room == *room)
+    }
+
+    pub(super) fn session_at<'a>(
+        &'a self,
+        place: Place,
+        now: Option<&'a Arc<SessionValue>>,
+    ) -> Option<&'a Arc<SessionValue>> {
+        match self.versions.iter().find(|(until, _)| *until > place) {
+            Some((_, value)) => value.as_ref(),
+            None => now,
+        }
+    }
+
+    /// Does nothing if the socket is in the room.
+    pub(super) fn join(&mut self, room: Arc<str>, place: Place) {
+        if !self.stays.iter().any(|stay| stay.is_open() && stay.room == room) {
+            self.stays.push(Stay { room, joined: place, left: Place::END, last: Place::default() });
+        }
+    }
+
+    /// Does nothing if the socket is not in the room. `last`: the last packet of the room.
+    pub(super) fn leave(&mut self, room: &str, place: Place, last: Place) {
+        let stay = self.stays.iter_mut().find(|stay| stay.is_open() && *stay.room == *room);
+        if let Some(stay) = stay {
+            stay.left = place;
+            stay.last = last;
+        }
+    }
+
+    /// The session changes at `place`, from what it was.
+    pub(super) fn change_session(
+        &mut self,
+        place: Place,
+        before: Option<Arc<SessionValue>>,
+        oldest: Place,
+    ) {
+        self.versions.retain(|(until, _)| *until > oldest);
+        self.versions.push((place, before));
+        if self.versions.len() > MAX_PAST {
+            let (until, _) = self.versions.remove(0);
+            self.lost = self.lost.max(until);
+        }
+    }
+
+    /// Forgets stays that ended before the oldest packet kept, and remembers what is gone of them.
+    pub(super) fn forget_past(&mut self, oldest: Place) {
+        let past = self.stays.iter().filter(|stay| !stay.is_open()).count();
+        let mut excess = past.saturating_sub(MAX_PAST);
+        let lost = &mut self.lost;
+        self.stays.retain(|stay| {
+            if stay.is_open() || (stay.left > oldest && excess == 0) {
+                return true;
+            }
+            if stay.last > stay.joined {
+                *lost = stay.last.max(*lost);
+            }
+            excess = excess.saturating_sub(1);
+            false
+        });
+    }
+}
