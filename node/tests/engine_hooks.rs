@@ -241,7 +241,7 @@ async fn application_judges_origins() {
     node.echo.engine.allow_origin(|origin| origin.is_some_and(|origin| origin.ends_with(".ok")));
     let allowed = node.request(&format!("{OPEN}\r\nOrigin: http://a.ok"), "").await;
     assert_eq!(allowed.headers["access-control-allow-origin"], "http://a.ok");
-    assert_eq!(allowed.headers["vary"], "origin");
+    assert_eq!(allowed.headers["vary"], "Origin");
     let refused = node.request(&format!("{OPEN}\r\nOrigin: http://a.no"), "").await;
     assert_eq!(refused.status, 200);
     assert!(!refused.headers.contains_key("access-control-allow-origin"));

@@ -11,6 +11,7 @@ use flotilla::config::Config;
 use flotilla::metrics;
 use flotilla::server::{Args, Data, Io, Reason, Socket};
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -268,7 +269,7 @@ async fn poll_that_its_client_gives_up_ends_the_connection() {
 async fn answers_are_those_of_the_owner_to_the_letter() {
     let cluster = Cluster::with(|config| {
         config.engine.cors_origins = vec!["http://a.example".to_owned()];
-        config.engine.max_payload_bytes = 1000;
+        config.engine.max_payload_bytes = 4000;
     })
     .await;
     let [a, b, c] = cluster.at;
@@ -276,10 +277,11 @@ async fn answers_are_those_of_the_owner_to_the_letter() {
         let head = format!("{}Origin: http://a.example\r\n{more}", sid.head(method));
         receive(send(node, &head, body.as_bytes()).await).await
     };
+    let long = "ü".repeat(1500);
     let cases = [
-        ("POST", "", "42[\"echo\",1]".to_owned()),
-        ("GET", "", String::new()),
-        ("POST", "", "x".repeat(1001)),
+        ("POST", "", format!("42[\"echo\",\"{long}\"]")),
+        ("GET", "Accept-Encoding: gzip\r\n", String::new()),
+        ("POST", "", "x".repeat(4001)),
         ("PUT", "", String::new()),
         ("POST", "Content-Type: application/octet-stream\r\n", "42[1]".to_owned()),
     ];
@@ -302,6 +304,19 @@ async fn answers_are_those_of_the_owner_to_the_letter() {
         let allowed = ("access-control-allow-origin".to_owned(), "http://a.example".to_owned());
         assert!(own.headers.contains(&allowed), "{own:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_old_balancers_are_relayed_too() {
+    let cluster = Cluster::start().await;
+    let [a, b, _] = cluster.at;
+    let client = Roamer::open(a).await;
+    client.connect([a, a]).await;
+    client.say(a, r#"42["echo",1]"#).await;
+    let mut stream = TcpStream::connect(b).await.unwrap();
+    let head = client.head("GET").replace("HTTP/1.1", "HTTP/1.0");
+    stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    assert_eq!(receive(stream).await.packets(), [r#"42["echo",1]"#]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -312,3 +312,59 @@ async fn event_before_the_name_is_judged_closes_the_connection() {
     client.send(r#"2/never,["too early"]"#).await;
     client.expect_closed().await;
 }
+
+#[tokio::test]
+async fn hook_for_new_namespaces_comes_before_their_first_client() {
+    let node = start(|io: &Io| {
+        io.of_pattern("^/").unwrap();
+        io.on_new_namespace(|namespace: NamespaceHandle| {
+            namespace.with(async |socket: Socket| {
+                Err(ConnectError::new(format!("{} is closed", socket.namespace_name())))
+            });
+            assert_ne!(namespace.name(), "/panic", "as the test wants");
+        });
+    })
+    .await;
+    for name in ["/a", "/panic"] {
+        let mut clients = [node.open().await, node.open().await];
+        for client in &mut clients {
+            client.ask(name, "").await;
+        }
+        for client in &mut clients {
+            client.expect(&format!(r#"4{name},{{"message":"{name} is closed"}}"#)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn children_span_nodes_and_end_on_each_by_itself() {
+    let parents = || |io: &Io| drop(io.of_pattern("^/d-").unwrap());
+    let first = start_tidy(parents()).await;
+    let seeds = vec![first.node.addresses().cluster.to_string()];
+    let join = |config: &mut Config| {
+        config.cluster.bootstrap_expect = 3;
+        config.socketio.cleanup_empty_child_namespaces = true;
+    };
+    let second = start_with("n2", seeds, join, parents()).await;
+    let mut here = in_namespace(&first, "/d-1").await;
+    let mut there = in_namespace(&second, "/d-1").await;
+    let kept = first.io().of("/d-1");
+    until("both to be known", async || (kept.fetch_sockets().len() == 2).then_some(())).await;
+    kept.emit("both", &()).await.unwrap();
+    for client in [&mut here, &mut there] {
+        client.expect(r#"2/d-1,["both"]"#).await;
+    }
+    drop(here);
+    until("the end", async || (!first.io().has_namespace("/d-1")).then_some(())).await;
+    assert!(second.io().has_namespace("/d-1"));
+
+    kept.emit("kept", &1).await.unwrap();
+    there.expect(r#"2/d-1,["kept",1]"#).await;
+    // The node that asks has no socket there, and gathers the answers all the same.
+    for asked in [kept.emit_with_ack("ask", &()), first.io().of("/d-1").emit_with_ack("ask", &())] {
+        let question = there.text().await;
+        let id = question.strip_prefix("2/d-1,").unwrap().strip_suffix(r#"["ask"]"#).unwrap();
+        there.send(&format!("3/d-1,{id}[7]")).await;
+        assert_eq!(asked.answer::<u8>().await.unwrap(), 7);
+    }
+}

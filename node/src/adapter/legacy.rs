@@ -77,6 +77,8 @@ fn frames_of(frames: &[u8], mut write_bytes: impl FnMut(&[u8], &mut Vec<u8>)) ->
 
 #[cfg(test)]
 mod tests {
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
+
     use crate::adapter::Encoded;
     use crate::engineio::Encoding;
     use crate::socketio::Payload;
@@ -98,6 +100,15 @@ mod tests {
         }
         assert!(!encoded.has_bytes());
         assert_eq!(encoded.polling_v3(Form::Text), "7:42[\"é\"]".as_bytes());
+    }
+
+    #[test]
+    fn control_frames_are_the_same_for_all_and_no_packets() {
+        let pong = Encoded::control(Control::Pong, b"abc");
+        for encoding in [Encoding::V3Bytes, Encoding::V3Text] {
+            assert_eq!(pong.frames_in(encoding), b"\x8a\x03abc");
+        }
+        assert_eq!(pong.polling_v3(Form::Text), b"");
     }
 
     #[test]

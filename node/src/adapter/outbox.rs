@@ -150,11 +150,9 @@ impl Encoded {
         }
     }
 
-    /// Whether bytes are part of it: all frames but the first are attachments, and the first one is
-    /// bytes if a parser makes them of a packet.
+    /// Whether any of it is bytes, such as an attachment.
     pub fn has_bytes(&self) -> bool {
-        self.frames[0] & 0x0f == u8::from(OpCode::Data(Data::Binary))
-            || pieces(&self.frames).nth(1).is_some()
+        pieces(&self.frames).any(|piece| matches!(piece, Piece::Bytes(_)))
     }
 
     /// The packets of an HTTP long-polling body in a form of Engine.IO 3.
@@ -184,10 +182,10 @@ pub(super) fn write_frame_header(opcode: OpCode, len: usize, out: &mut Vec<u8>) 
     header.format(len as u64, out).expect("writing to memory does not fail");
 }
 
-/// The content of each frame.
+/// The content of each frame that carries a packet; a control frame carries none.
 pub(super) fn pieces(mut frames: &[u8]) -> impl Iterator<Item = Piece<'_>> {
-    std::iter::from_fn(move || {
-        let is_text = frames.first()? & 0x0f == 1;
+    let contents = std::iter::from_fn(move || {
+        let opcode = frames.first()? & 0x0f;
         let (start, len) = match frames[1] {
             126 => (4, usize::from(u16::from_be_bytes([frames[2], frames[3]]))),
             127 => {
@@ -199,7 +197,12 @@ pub(super) fn pieces(mut frames: &[u8]) -> impl Iterator<Item = Piece<'_>> {
         };
         let content = &frames[start..start + len];
         frames = &frames[start + len..];
-        Some(if is_text { Piece::Text(content) } else { Piece::Bytes(content) })
+        Some((opcode, content))
+    });
+    contents.filter_map(|(opcode, content)| match opcode {
+        1 => Some(Piece::Text(content)),
+        2 => Some(Piece::Bytes(content)),
+        _ => None,
     })
 }
 

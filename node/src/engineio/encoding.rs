@@ -11,6 +11,15 @@ pub enum Revision {
     V4,
 }
 
+impl From<Revision> for u8 {
+    fn from(revision: Revision) -> Self {
+        match revision {
+            Revision::V3 => 3,
+            Revision::V4 => 4,
+        }
+    }
+}
+
 /// How the packets on one transport of a connection are written.
 ///
 /// A connection keeps its revision. What its client takes may change when it upgrades: one that

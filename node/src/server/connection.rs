@@ -271,6 +271,10 @@ impl Connection {
 
     fn enter(&mut self, socket: &Socket) {
         self.core.handle_accepted(socket.namespace_name());
+        // A client has one session: what it connects to next shares the one that came back.
+        if socket.recovered() {
+            self.session = socket.session_id();
+        }
         let handler = socket.namespace_inner().handlers().connect.clone();
         if let Some(handler) = handler {
             let context = Context { socket, occasion: Occasion::Connect };

@@ -1,6 +1,7 @@
 //! The server: namespaces, and a client for each new connection.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
@@ -10,6 +11,7 @@ use regex::Regex;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::error;
 
 use super::connection::Connection;
 use super::drafts::Drafts;
@@ -189,17 +191,22 @@ impl Io {
         namespaces.insert(name, inner.clone());
         let taken = take(&inner);
         drop(namespaces);
-        self.tell_new(inner);
+        self.tell_new(&inner);
         taken
     }
 
-    fn tell_new(&self, inner: Arc<NamespaceInner>) {
-        let namespace = NamespaceHandle(inner);
+    /// Clients that come to it meanwhile wait: middleware that a hook adds must see them too.
+    fn tell_new(&self, inner: &Arc<NamespaceInner>) {
+        let namespace = NamespaceHandle(inner.clone());
         if namespace.name() != "/" {
             for hook in self.0.new_namespace.load().iter() {
-                hook(namespace.clone());
+                if catch_unwind(AssertUnwindSafe(|| hook(namespace.clone()))).is_err() {
+                    error!("a hook for new namespaces panicked");
+                }
             }
         }
+        // It is set here alone.
+        let _ = inner.told.set(());
     }
 
     /// All sockets of `/`, on all nodes.
@@ -247,8 +254,11 @@ impl Io {
     pub(crate) fn enter(&self, name: &str) -> Option<(Arc<NamespaceInner>, Option<Stay>)> {
         let namespaces =
             self.0.namespaces.read().expect("nothing panics while it holds the namespaces");
-        let inner = namespaces.get(name)?;
-        Some((inner.clone(), self.stay(inner)))
+        let inner = namespaces.get(name)?.clone();
+        let stay = self.stay(&inner);
+        drop(namespaces);
+        inner.told.wait();
+        Some((inner, stay))
     }
 
     /// The same, made as a child of `parent` unless another client was faster.
@@ -258,7 +268,9 @@ impl Io {
         parent: &Arc<ParentInner>,
     ) -> (Arc<NamespaceInner>, Option<Stay>) {
         let take = |inner: &Arc<NamespaceInner>| (inner.clone(), self.stay(inner));
-        self.make(name, parent.mode(), None, Some(parent.clone()), take)
+        let (inner, stay) = self.make(name, parent.mode(), None, Some(parent.clone()), take);
+        inner.told.wait();
+        (inner, stay)
     }
 
     /// Counts a socket in, if that decides how long the namespace lives. Called under the lock of

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -122,12 +122,20 @@ pub(crate) struct NamespaceInner {
     /// Sockets of this node that are in it, or about to be. Counted up under the lock of all
     /// namespaces, so that none comes while it is removed.
     pub(super) stays: AtomicUsize,
+    /// Set once the application has been told of it: clients wait for what it may register.
+    pub(super) told: OnceLock<()>,
 }
 
 impl NamespaceInner {
     pub(crate) fn new(adapter: Arc<Adapter>, parent: Option<Arc<ParentInner>>) -> Self {
         let handlers = parent.as_ref().map(|parent| parent.handlers()).unwrap_or_default();
-        Self { adapter, registry: Registry::new(handlers), parent, stays: AtomicUsize::new(0) }
+        Self {
+            adapter,
+            registry: Registry::new(handlers),
+            parent,
+            stays: AtomicUsize::new(0),
+            told: OnceLock::new(),
+        }
     }
 
     pub(crate) fn handlers(&self) -> Guard<Arc<Handlers>> {

@@ -144,11 +144,13 @@ impl ErrorContext {
                 let transport = parameter("transport").unwrap_or_default();
                 match sid.and_then(|sid| connections.transport_of(&sid)) {
                     None => Self::TransportHandshakeError,
-                    Some(previous) if previous.as_str() != transport => {
+                    Some((previous, _)) if previous.as_str() != transport => {
                         Self::TransportMismatch { transport, previous_transport: previous.as_str() }
                     }
-                    Some(_) if protocol == 4 => Self::TransportHandshakeError,
-                    Some(_) => Self::ProtocolMismatch { protocol, previous_protocol: 4 },
+                    Some((_, revision)) => match u8::from(revision) {
+                        same if same == protocol => Self::TransportHandshakeError,
+                        previous_protocol => Self::ProtocolMismatch { protocol, previous_protocol },
+                    },
                 }
             }
             RequestError::Forbidden => Self::Forbidden { message: None },
@@ -158,7 +160,7 @@ impl ErrorContext {
 }
 
 /// The official server's answers: JSON to a request, plain text to a WebSocket.
-fn refusal(
+pub(crate) fn refusal(
     error: RequestError,
     message: Option<String>,
     is_upgrade: bool,

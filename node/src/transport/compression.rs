@@ -1,13 +1,16 @@
 //! Compression of HTTP responses, in what the client accepts of gzip and deflate.
 
+use std::cmp::Reverse;
 use std::io::Write as _;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Response, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::body::Body as _;
+use smallvec::SmallVec;
 
 use crate::engineio::CompressionConfig;
 
@@ -23,26 +26,21 @@ impl Encoding {
     pub(crate) fn choose(headers: &HeaderMap) -> Option<Self> {
         let lines = headers.get_all(header::ACCEPT_ENCODING).into_iter();
         let lines = lines.filter_map(|line| line.to_str().ok());
-        let accepted: Vec<_> = lines.flat_map(|line| line.split(',')).map(parse).collect();
+        let accepted: SmallVec<[_; 8]> =
+            lines.flat_map(|line| line.split(',')).map(parse).collect();
+        // A name counts more than a star, and what stands first more than what follows.
         let rank = |encoding: Self| {
-            let named = |name: &str| {
-                let mut found =
-                    accepted.iter().enumerate().filter(|(_, (n, _))| n.eq_ignore_ascii_case(name));
-                found.next().map(|(place, &(_, quality))| (quality, place))
+            let named = |wanted: &str| {
+                let mut places = accepted.iter().enumerate();
+                let found = places.find(|(_, (name, _))| name.eq_ignore_ascii_case(wanted));
+                found.map(|(place, &(_, quality))| (quality, wanted != "*", Reverse(place)))
             };
-            let exact = named(encoding.as_str());
-            let (quality, place) = exact.or_else(|| named("*"))?;
-            (quality > 0.0).then_some((encoding, quality, exact.is_some(), place))
+            let named = named(encoding.as_str()).or_else(|| named("*"));
+            named.filter(|&(quality, ..)| quality > 0.0)
         };
-        let best = match (rank(Self::Gzip), rank(Self::Deflate)) {
-            (Some(gzip), Some(deflate)) => {
-                let deflate_is_better = (deflate.1, deflate.2) > (gzip.1, gzip.2)
-                    || ((deflate.1, deflate.2) == (gzip.1, gzip.2) && deflate.3 < gzip.3);
-                if deflate_is_better { deflate } else { gzip }
-            }
-            (one, other) => one.or(other)?,
-        };
-        Some(best.0)
+        let (gzip, deflate) = (rank(Self::Gzip), rank(Self::Deflate));
+        let best = if deflate > gzip { Self::Deflate } else { Self::Gzip };
+        gzip.or(deflate).map(|_| best)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -82,12 +80,8 @@ pub(crate) async fn compress_response(
 
 /// The bytes of a body that has them all.
 fn whole(body: Full<Bytes>) -> Bytes {
-    let mut body = std::pin::pin!(body);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match body.as_mut().poll_frame(&mut context) {
-        std::task::Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        std::task::Poll::Ready(None) | std::task::Poll::Pending => Bytes::new(),
-    }
+    let collected = body.collect().now_or_never().expect("nothing of it is still to come");
+    collected.map_or_else(|never| match never {}, Collected::to_bytes)
 }
 
 pub(crate) fn encode(encoding: Encoding, level: u32, body: &[u8]) -> Bytes {
@@ -120,7 +114,6 @@ mod tests {
     use std::io::Read as _;
 
     use flate2::read::{GzDecoder, ZlibDecoder};
-    use http_body_util::BodyExt as _;
 
     use super::*;
 

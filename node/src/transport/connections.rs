@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use crate::adapter::{Outbox, OutboxSize};
-use crate::engineio::{CloseReason, Sid, TransportKind};
+use crate::engineio::{CloseReason, Revision, Sid, TransportKind};
 
 use super::polling::Command;
 
@@ -45,10 +45,11 @@ impl Connections {
     }
 
     /// Which transport a connection of this node is at.
-    pub(crate) fn transport_of(&self, sid: &str) -> Option<TransportKind> {
+    pub(crate) fn transport_of(&self, sid: &str) -> Option<(TransportKind, Revision)> {
         let handle = self.get(Sid::parse(sid)?)?;
         let is_polling = handle.commands.is_some();
-        Some(if is_polling { TransportKind::Polling } else { TransportKind::WebSocket })
+        let kind = if is_polling { TransportKind::Polling } else { TransportKind::WebSocket };
+        Some((kind, handle.outbox.revision()))
     }
 
     pub(crate) fn len(&self) -> usize {

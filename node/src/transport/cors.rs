@@ -1,7 +1,6 @@
 //! Which web pages of other origins may poll (cross-origin resource sharing), as npm's `cors` says it.
 
-use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use regex::Regex;
 
 use crate::engineio::{CorsConfig, EngineConfig, Origins, origin_pattern};
@@ -117,7 +116,7 @@ impl Policy {
         let names = match &self.allowed_headers {
             Some(names) => Some(names),
             None => {
-                vary(headers, header::ACCESS_CONTROL_REQUEST_HEADERS);
+                vary(headers, "Access-Control-Request-Headers");
                 request.get(header::ACCESS_CONTROL_REQUEST_HEADERS)
             }
         };
@@ -163,7 +162,7 @@ impl Origin {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, named.clone());
         }
         // The response differs from origin to origin, which caches must know.
-        vary(headers, header::ORIGIN);
+        vary(headers, "Origin");
     }
 }
 
@@ -185,9 +184,9 @@ impl Entry {
 }
 
 /// Adds to the one `Vary` that there is, as npm's `vary` does.
-fn vary(headers: &mut HeaderMap, name: HeaderName) {
+fn vary(headers: &mut HeaderMap, name: &'static str) {
     let value = match headers.get(header::VARY) {
-        None => HeaderValue::from(name),
+        None => HeaderValue::from_static(name),
         Some(names) => {
             let names = names.to_str().unwrap_or_default();
             HeaderValue::try_from(format!("{names}, {name}")).expect("names are valid values")
@@ -253,21 +252,21 @@ mod tests {
     fn single_origin_is_named_whoever_asks() {
         let config = r#"{"cors":{"origin":"http://a"}}"#;
         for origin in ["http://a", "http://b", ""] {
-            assert_eq!(get(config, origin), ["allow-origin: http://a", "vary: origin"]);
+            assert_eq!(get(config, origin), ["allow-origin: http://a", "vary: Origin"]);
         }
     }
 
     #[test]
     fn listed_origins_are_named_when_they_ask() {
         let config = r#"{"cors":{"origin":["http://a","/\\.example\\.com$/i"]}}"#;
-        assert_eq!(get(config, "http://a"), ["allow-origin: http://a", "vary: origin"]);
+        assert_eq!(get(config, "http://a"), ["allow-origin: http://a", "vary: Origin"]);
         let other = "https://b.EXAMPLE.com";
-        assert_eq!(get(config, other), [format!("allow-origin: {other}"), "vary: origin".into()]);
-        assert_eq!(get(config, "http://ab"), ["vary: origin"]);
-        assert_eq!(get(config, ""), ["vary: origin"]);
+        assert_eq!(get(config, other), [format!("allow-origin: {other}"), "vary: Origin".into()]);
+        assert_eq!(get(config, "http://ab"), ["vary: Origin"]);
+        assert_eq!(get(config, ""), ["vary: Origin"]);
         let short = r#"{"cors_origins":["http://a"]}"#;
-        assert_eq!(get(short, "http://a"), ["allow-origin: http://a", "vary: origin"]);
-        assert_eq!(get(short, "http://b"), ["vary: origin"]);
+        assert_eq!(get(short, "http://a"), ["allow-origin: http://a", "vary: Origin"]);
+        assert_eq!(get(short, "http://b"), ["vary: Origin"]);
     }
 
     #[test]
@@ -275,9 +274,9 @@ mod tests {
         let config = r#"{"cors":{"origin":true,"credentials":true}}"#;
         assert_eq!(
             get(config, "http://b"),
-            ["allow-credentials: true", "allow-origin: http://b", "vary: origin"]
+            ["allow-credentials: true", "allow-origin: http://b", "vary: Origin"]
         );
-        assert_eq!(get(config, ""), ["allow-credentials: true", "vary: origin"]);
+        assert_eq!(get(config, ""), ["allow-credentials: true", "vary: Origin"]);
     }
 
     #[test]
@@ -289,7 +288,7 @@ mod tests {
                 "allow-headers: x-one,x-two",
                 "allow-methods: GET,HEAD,PUT,PATCH,POST,DELETE",
                 "allow-origin: *",
-                "vary: access-control-request-headers",
+                "vary: Access-Control-Request-Headers",
             ]
         );
         assert_eq!(status, Some(204));
@@ -310,7 +309,7 @@ mod tests {
                 "allow-origin: http://a",
                 "expose-headers: x-c",
                 "max-age: 600",
-                "vary: origin",
+                "vary: Origin",
             ]
         );
         assert_eq!(status, Some(200));
@@ -323,7 +322,7 @@ mod tests {
     fn varying_by_both_is_one_header() {
         let config = r#"{"cors":{"origin":true}}"#;
         let (lines, _) = judge(config, Method::OPTIONS, "http://a", None);
-        assert_eq!(lines.last().unwrap(), "vary: origin, access-control-request-headers");
+        assert_eq!(lines.last().unwrap(), "vary: Origin, Access-Control-Request-Headers");
     }
 
     #[test]
@@ -338,7 +337,7 @@ mod tests {
         let ask: &AllowOrigin = &|origin| origin == Some("http://a");
         for config in ["{}", r#"{"cors":{"origin":"http://other"}}"#] {
             let (lines, _) = judge(config, Method::GET, "http://a", Some(ask));
-            assert_eq!(lines, ["allow-origin: http://a", "vary: origin"]);
+            assert_eq!(lines, ["allow-origin: http://a", "vary: Origin"]);
             let refused = judge(config, Method::OPTIONS, "http://b", Some(ask));
             assert_eq!(refused, (vec![], None));
             assert_eq!(judge(config, Method::OPTIONS, "", Some(ask)), (vec![], None));

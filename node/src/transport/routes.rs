@@ -38,8 +38,10 @@ impl Transport {
     ) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         let is_below_prefix = self.serves(path);
+        // The official server gives its client to whoever asks in whatever way.
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let page = self.pages.respond(path, request.headers()).filter(|_| is_read);
+        let page = self.pages.respond(path, request.headers());
+        let page = page.filter(|_| is_read || is_below_prefix);
         if !is_below_prefix {
             return page.unwrap_or_else(|| empty(StatusCode::NOT_FOUND));
         }
@@ -55,7 +57,7 @@ impl Transport {
         response
     }
 
-    /// Leads a request through the hooks; gives the headers that they want the answer to have.
+    /// Leads a request through the hooks; gives the headers that the answer is to have besides.
     async fn respond_engine(
         self: Arc<Self>,
         request: Request<RequestBody>,
@@ -73,18 +75,19 @@ impl Transport {
                 return (self.refuse(RequestError::UnknownSid.into(), &asked, hooks), headers);
             }
         };
-        let (request, headers) = match hooks.pass(request, headers.clone()).await {
-            Ok(passed) => passed,
-            Err(Halt::Answered(response)) => return (response.map(Full::new), headers),
-            Err(Halt::Failed) => {
-                return (self.refuse(Refused::middleware_failure(), &asked, hooks), headers);
+        let (served, headers) = match hooks.pass(request, headers.clone()).await {
+            Ok((request, headers)) => {
+                (Arc::clone(&self).serve_engine(request, address, hooks).await, headers)
             }
+            Err(Halt::Failed) => (Err(Refused::middleware_failure()), headers),
+            Err(Halt::Answered(response)) => return (response.map(Full::new), headers),
         };
-        let response = match Arc::clone(&self).serve_engine(request, address, hooks).await {
-            Ok(response) => self.complete(response, &asked, hooks).await,
-            Err(refused) => self.refuse(refused, &asked, hooks),
-        };
-        (response, headers)
+        match served {
+            Ok(response) => (self.complete(response, &asked, hooks).await, headers),
+            // The official server writes it past its middleware.
+            Err(refused) if is_upgrade => (self.refuse(refused, &asked, hooks), HeaderMap::new()),
+            Err(refused) => (self.refuse(refused, &asked, hooks), headers),
+        }
     }
 
     async fn serve_engine(

@@ -67,6 +67,11 @@ impl Client {
         self.stream.send(Message::text(format!("4{packet}"))).await.unwrap();
     }
 
+    /// Sends one Engine.IO packet as it is.
+    pub(crate) async fn send_raw(&mut self, packet: &'static str) {
+        self.stream.send(Message::text(packet)).await.unwrap();
+    }
+
     pub(crate) async fn send_binary(&mut self, attachment: &'static [u8]) {
         self.stream.send(Message::binary(attachment)).await.unwrap();
     }
