@@ -27,9 +27,12 @@ MODES = {"polling only": ["polling"], "websocket only": ["websocket"], "upgrade"
 MSGPACK = os.environ.get("FLOTILLA_SOCKETIO__PARSER") == "msgpack"
 
 ABILITIES = {"id", "auth", "multiplexing", "transport", "wide numbers", "binary event", "binary anywhere", "answers", "concurrent acks"}
+if MSGPACK:
+    # The official server's parser, notepack, writes whole numbers beyond 64 bits as others.
+    ABILITIES.remove("wide numbers")
 # What this client has not: it knows no recovery; it acks with nothing what it has no answer to; it closes the transport
 # before its DISCONNECT is written; and after a loss by polling it stays away. All that is so with the official server, too.
-LACKS = {"recovery", "silence", "farewell", "loss", "cut", "reconnection"}
+LACKS = {"wide numbers", "recovery", "silence", "farewell", "loss", "cut", "reconnection"}
 WEBSOCKET_ABILITIES = {"loss", "cut", "reconnection"}
 
 SETTINGS = {

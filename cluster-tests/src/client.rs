@@ -142,8 +142,9 @@ impl Builder {
         let settled = settled.map_err(|_elapsed| ConnectError::TimedOut)?;
         let settled = settled.map_or_else(|_gone| State::Closed("gone".to_owned()), |s| s.clone());
         match settled {
-            State::Connected(id) => Ok(Client {
+            State::Connected(id, pid) => Ok(Client {
                 id,
+                pid,
                 ack_timeout: self.ack_timeout,
                 commands,
                 states,
@@ -161,6 +162,7 @@ impl Builder {
 #[derive(Debug)]
 pub struct Client {
     id: String,
+    pid: Option<String>,
     ack_timeout: Duration,
     commands: mpsc::Sender<Command>,
     states: watch::Receiver<State>,
@@ -171,7 +173,8 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq)]
 enum State {
     Connecting,
-    Connected(String),
+    /// With its id, and its private one if it may come back with that.
+    Connected(String, Option<String>),
     Refused(Value),
     Closed(String),
 }
@@ -212,8 +215,13 @@ impl Client {
         &self.id
     }
 
+    /// What to come back with, in a recoverable namespace.
+    pub fn pid(&self) -> Option<&str> {
+        self.pid.as_deref()
+    }
+
     pub fn is_connected(&self) -> bool {
-        matches!(*self.states.borrow(), State::Connected(_))
+        matches!(*self.states.borrow(), State::Connected(..))
     }
 
     /// Waits until the connection has ended, and says how.
@@ -223,6 +231,13 @@ impl Client {
             other => Err(other.clone()),
         })
         .await
+    }
+
+    /// Resolves once the connection has ended, however long that takes.
+    pub async fn ended(&self) {
+        let mut states = self.states.clone();
+        // The sender goes with the connection.
+        let _ = states.wait_for(|state| matches!(state, State::Closed(_))).await;
     }
 
     /// Emits without asking for an ack. Fails only when the connection has ended.

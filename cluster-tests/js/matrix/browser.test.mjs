@@ -5,19 +5,19 @@ import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 import { MODES, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
+import { isMsgpack } from "../lib/parser.mjs";
 import { printVersions } from "../lib/versions.mjs";
 import { abilities, scenariosFor } from "./list.mjs";
 
 printVersions("playwright-core", "socket.io-client");
 
 const PLAYER = readFileSync(new URL("./play.mjs", import.meta.url), "utf8");
-const MSGPACK = process.env.FLOTILLA_SOCKETIO__PARSER === "msgpack";
-const BUNDLE = MSGPACK ? "socket.io.msgpack.min.js" : "socket.io.min.js";
+const BUNDLE = isMsgpack ? "socket.io.msgpack.min.js" : "socket.io.min.js";
 /** Keeps Chromium from asking the network for anything but the pages: here is none to answer. */
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"];
 
-const title = `bundle in Chromium${MSGPACK ? " with msgpack" : ""}`;
-const scenarios = scenariosFor(title, abilities({ recovers: true, msgpack: MSGPACK }));
+const title = `bundle in Chromium${isMsgpack ? " with msgpack" : ""}`;
+const scenarios = scenariosFor(title, abilities({ recovers: true, msgpack: isMsgpack }));
 const urls = three.map((node) => node.url);
 
 for (const [mode, transports] of Object.entries(MODES)) {
@@ -41,7 +41,8 @@ for (const [mode, transports] of Object.entries(MODES)) {
         const world = { transports, options: {}, generation: 4, run: unique("run"), urls };
         await page.evaluate(async ({ scenario, world }) => {
           const { play } = await import("/matrix/play.mjs");
-          await play(scenario, { ...world, io: globalThis.io });
+          // The bundle with msgpack takes nothing else for binary.
+          await play(scenario, { ...world, io: globalThis.io, binary: (bytes) => bytes.buffer });
         }, { scenario, world });
       });
     }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import notepack from "notepack.io";
 import WebSocket from "ws";
+import { testIf } from "../lib/conditional.mjs";
 import { withBystanders } from "../lib/bystander.mjs";
 import { MODES, connect, connectAll, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
@@ -47,8 +48,7 @@ for (const [mode, transports] of Object.entries(MODES)) {
     });
 
     // The official server is JavaScript, and hands on what it cannot hold here.
-    const skip = process.env.FLOTILLA_REFERENCE !== undefined;
-    test("what JSON does not know arrives as JSON.stringify would have written it", { skip }, async (t) => {
+    testIf(process.env.FLOTILLA_REFERENCE === undefined)("what JSON does not know arrives as JSON.stringify would have written it", async (t) => {
       const client = await connect(t, three[0], { transports });
       const date = new Date(1_763_800_000_123);
       const values = [undefined, { gone: undefined, kept: 1 }, date, new Date(-1), NaN, Infinity, [undefined]];

@@ -18,7 +18,7 @@ const PAGE = new URL("../../../node/src/apps/relay/chat.html", import.meta.url);
 
 /** With REFERENCE_APP=scenarios, the application of the shared scenarios beside the relay. */
 const app = process.env.REFERENCE_APP === "scenarios" ? await import("./scenario-app.mjs") : undefined;
-const io = new Server({ ...engineSettings(), ...app?.settings(process.env) });
+const io = new Server({ ...engineSettings(), ...app?.settings });
 
 /** One session for each connection, whatever the number of its namespaces. */
 const sessions = new WeakMap();

@@ -1,20 +1,13 @@
 // The application of the shared scenarios on the official server; `../../src/bin/scenarios.rs` is the same on Flotilla.
 
-import { createRequire } from "node:module";
 import { Adapter, SessionAwareAdapter } from "socket.io-adapter";
 
-const require = createRequire(import.meta.url);
 /** How long `ask` waits, and how long `ask briefly` does. */
 const PATIENT = 5000;
 const BRIEF = 200;
 
 /** What this application needs of the official server beyond the relay's settings. */
-export function settings(environment) {
-  return {
-    connectionStateRecovery: {},
-    ...(environment.FLOTILLA_SOCKETIO__PARSER === "msgpack" && { parser: require("socket.io-msgpack-parser") }),
-  };
-}
+export const settings = { connectionStateRecovery: {} };
 
 /** `relay` adds the relay's verbs to a namespace. */
 export function register(io, relay) {

@@ -130,7 +130,8 @@ impl Session {
         match (packet.kind, packet.data) {
             (Kind::Connect, Some(data)) => {
                 let id = data["sid"].as_str().ok_or("a CONNECT without sid")?;
-                self.state.send_replace(State::Connected(id.to_owned()));
+                let pid = data["pid"].as_str().map(str::to_owned);
+                self.state.send_replace(State::Connected(id.to_owned(), pid));
                 Ok(())
             }
             (Kind::Event, Some(Value::Array(mut data))) if !data.is_empty() => {

@@ -10,6 +10,8 @@ const WS_WORDS = "a bad WebSocket handshake is refused with one text; npm's ws h
 const CLOSES = "a client that closes is gone at once; the official server lets it run into the ping timeout";
 const WHOLE = "a body that is no payload is refused whole; the official server takes of it what it can read";
 
+const VARIES = "an answer that depends on Accept-Encoding says so to caches (RFC 9110, 12.5.5)";
+
 const ACCEPTED = {
   "upgrade: of another version of WebSocket": WS_WORDS,
   "upgrade: without a key": WS_WORDS,
@@ -24,6 +26,7 @@ const ACCEPTED = {
   "EIO3 frame: that is binary and empty": "a binary frame without a type is no packet; the official server passes over it",
   "EIO3 payload: in bad binary": WHOLE,
   "EIO3 payload: whose length is too short": WHOLE,
+  ...all("client bundle", VARIES, ["whole", "minified", "as a module", "with msgpack", "its map", "with a query", "gzip", "by HEAD"]),
   ...inBoth({
     "an event with an id beyond all numbers": EXACT_IDS,
     "an event with duplicate keys": AS_IT_CAME,
@@ -40,6 +43,10 @@ const ACCEPTED = {
 /** The reason for which this script's answers may differ, if there is one. */
 export function accepted(name) {
   return ACCEPTED[name];
+}
+
+function all(group, reason, names) {
+  return Object.fromEntries(names.map((name) => [`${group}: ${name}`, reason]));
 }
 
 function inBoth(reasons) {
