@@ -29,16 +29,13 @@ FLOTILLA := target/release/flotilla
 CLUSTER := target/release/cluster --nodes $(NODES) --delivery $(DELIVERY) --flotilla $(FLOTILLA) \
 	--client-dir $(CLIENT_DIR) --config deploy/local.toml
 
-.PHONY: help setup build cluster run check test unit-test cluster-test client-test differential-test matrix-test browser-test sim-test \
-	fuzz-test bench reference
-.PHONY: help setup build cluster run check test unit-test cluster-test client-test balancer-test browser-test \
-	sim-test fuzz-test bench reference
+.PHONY: help setup build cluster run check test unit-test cluster-test client-test differential-test matrix-test \
+	balancer-test browser-test sim-test fuzz-test bench reference
 
 help: ## Lists these commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) ## Installs what the tests need: npm and Python packages, and Chromium.
-setup: $(JS_INSTALLED) $(CHROMIUM) $(HAPROXY) ## Installs what the tests need: npm packages, Chromium and HAProxy.
+setup: $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) $(HAPROXY) ## Installs what the tests need: npm and Python packages, Chromium, HAProxy.
 
 $(JS_INSTALLED): $(JS)/package.json $(JS)/package-lock.json
 	npm --prefix $(JS) ci --no-audit --no-fund
@@ -78,8 +75,7 @@ check: ## Format and lints; a warning is an error.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-test: check build unit-test cluster-test client-test differential-test matrix-test browser-test fuzz-test ## Everything that CI runs.
-test: check build unit-test cluster-test client-test balancer-test browser-test fuzz-test ## Everything that CI runs.
+test: check build unit-test cluster-test client-test differential-test matrix-test balancer-test browser-test fuzz-test ## Everything that CI runs.
 
 unit-test: ## The node's own tests: cores, properties, one node at its public door.
 	cargo test --locked --package flotilla --package flotilla-proto
@@ -97,6 +93,7 @@ client-test: build $(JS_INSTALLED) ## Official and raw clients against real clus
 	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent grpc
 	. $(JS)/timers/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent timers
 	. $(JS)/msgpack/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent msgpack
+	. $(JS)/options/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent options
 
 differential-test: build $(JS_INSTALLED) ## Raw scripts against a node and the official server: the same answers, byte for byte.
 	@for eio3 in false true; do \
@@ -116,6 +113,7 @@ matrix-test: build rust-client $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) ## On
 			--flotilla target/release/scenarios --client-dir $(CLIENT_DIR) --config deploy/local.toml \
 			--dir target/matrix-test --exec bash $(JS)/matrix/run.sh) || exit 1; \
 	done
+
 balancer-test: build $(JS_INSTALLED) $(HAPROXY) ## The client suites through a round-robin HAProxy before the nodes, for connections and for requests.
 	$(CLUSTER) --dir target/balancer-test --exec npm --prefix $(JS) run --silent balancer
 
