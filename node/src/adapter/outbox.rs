@@ -72,7 +72,7 @@ impl Encoded {
         Arc::new(Self::from_frames(frames))
     }
 
-    /// A Socket.IO packet in the messages that another parser than the default one makes of it.
+    /// Engine.IO messages, such as those that another parser than the default one makes of a packet.
     pub fn messages(messages: &[Message]) -> Arc<Self> {
         let mut frames = Vec::new();
         for message in messages {
@@ -98,14 +98,6 @@ impl Encoded {
         let mut frames = Vec::with_capacity(frame_len(text.len()));
         write_frame_header(OpCode::Data(Data::Text), text.len(), &mut frames);
         frames.extend_from_slice(text.as_bytes());
-        Arc::new(Self::from_frames(frames))
-    }
-
-    /// One Engine.IO message of bytes.
-    pub fn engine_binary(bytes: &[u8]) -> Arc<Self> {
-        let mut frames = Vec::with_capacity(frame_len(bytes.len()));
-        write_frame_header(OpCode::Data(Data::Binary), bytes.len(), &mut frames);
-        frames.extend_from_slice(bytes);
         Arc::new(Self::from_frames(frames))
     }
 

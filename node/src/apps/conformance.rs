@@ -55,10 +55,7 @@ struct EchoClient {
 
 impl Client for EchoClient {
     fn handle_message(&mut self, message: Message) {
-        self.outbox.push(match &message {
-            Message::Text(text) => Encoded::engine_text(&format!("4{text}")),
-            Message::Binary(bytes) => Encoded::engine_binary(bytes),
-        });
+        self.outbox.push(Encoded::messages(&[message]));
     }
 
     fn handle_wake(&mut self) {}

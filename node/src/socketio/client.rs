@@ -200,7 +200,7 @@ impl Client {
             && let Packet::Connect { namespace, auth } = &mut packet
         {
             *auth = v4::auth(namespace);
-            *namespace = namespace.split('?').next().unwrap_or_default().into();
+            *namespace = v4::name(namespace);
         }
         if let Packet::Event(body) | Packet::Ack(body) = &packet
             && body.attachments() != parts.len()
