@@ -218,6 +218,29 @@ async fn close_packet_ends_the_poll_with_a_noop() {
 }
 
 #[tokio::test]
+async fn poll_sent_beside_the_close_packet_is_answered_though_it_comes_later() {
+    let node = Node::start().await;
+    let sid = node.open().await;
+    let head = format!("POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1");
+    let post = send(node.address, &head, b"1").await;
+    // The application hears of the close at once, before any poll.
+    assert_eq!(node.echo.closed(1).await, [CloseReason::TransportClose]);
+    assert_eq!(node.poll(&sid).await.body, "6");
+    assert_eq!(receive(post).await.body, "ok");
+    assert_eq!(node.poll(&sid).await.body, UNKNOWN_SID);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn close_packet_without_a_poll_ends_the_connection_before_its_answer() {
+    let node = Node::start().await;
+    let sid = node.open().await;
+    assert_eq!(node.post(&sid, "1").await.body, "ok");
+    assert_eq!(node.poll(&sid).await.body, UNKNOWN_SID);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn bad_payload_ends_the_connection() {
     let node = Node::start().await;
     let sid = node.open().await;

@@ -251,14 +251,73 @@ async fn client_that_leaves_while_middleware_runs_is_not_heard_of_again() {
 }
 
 #[tokio::test]
-async fn event_before_the_connect_is_answered_closes_the_connection() {
-    let node = start(|io: &Io| {
-        io.of("/").with(async |_socket: Socket| std::future::pending().await);
+async fn events_ahead_of_the_answer_to_their_connect_wait_for_the_connect_handler() {
+    let notes = Notes::default();
+    let (asked, mut asks) = mpsc::channel(1);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let (theirs, open) = (notes.clone(), gate.clone());
+    let node = start(move |io: &Io| {
+        let events = theirs.clone();
+        io.of("/")
+            .with(move |_socket: Socket| {
+                let (asked, open) = (asked.clone(), open.clone());
+                async move {
+                    asked.send(()).await.unwrap();
+                    open.notified().await;
+                    Ok(())
+                }
+            })
+            .on_connect(move || {
+                note(&theirs, "connected");
+                async {}
+            })
+            .on("early", move |Data(text): Data<String>, ack: Ack| {
+                note(&events, text);
+                ack.send(&()).unwrap();
+                async {}
+            });
     })
     .await;
     let mut client = node.open().await;
     client.ask("/", "").await;
+    asks.recv().await.unwrap();
+    client.send(r#"21["early","a"]"#).await;
+    client.send(r#"22["early","b"]"#).await;
+    // Its answer shows that they have been read.
+    client.ask("/nope", "").await;
+    client.expect(r#"4/nope,{"message":"Invalid namespace"}"#).await;
+    gate.notify_one();
+    client.accepted().await;
+    client.expect("31[]").await;
+    client.expect("32[]").await;
+    assert_eq!(noted(&notes, 3).await, ["connected", "a", "b"]);
+}
+
+#[tokio::test]
+async fn event_ahead_of_a_refusal_closes_the_connection() {
+    let (asked, mut asks) = mpsc::channel(1);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let open = gate.clone();
+    let node = start(move |io: &Io| {
+        io.of("/").with(move |_socket: Socket| {
+            let (asked, open) = (asked.clone(), open.clone());
+            async move {
+                asked.send(()).await.unwrap();
+                open.notified().await;
+                Err(ConnectError::new("no"))
+            }
+        });
+    })
+    .await;
+    let mut client = node.open().await;
+    client.ask("/", "").await;
+    asks.recv().await.unwrap();
     client.send(r#"2["too early"]"#).await;
+    // Its answer shows that the event has been read.
+    client.ask("/nope", "").await;
+    client.expect(r#"4/nope,{"message":"Invalid namespace"}"#).await;
+    gate.notify_one();
+    client.expect(r#"4{"message":"no"}"#).await;
     client.expect_closed().await;
 }
 

@@ -69,6 +69,10 @@ struct Upgrade {
 /// While a client upgrades, how often its open poll is ended; as the official server does.
 const NOOP_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How late a ping may be, and still be awaited as if it had gone in time. After a longer stall the client has all its
+/// time from then on.
+const LATENESS: Duration = Duration::from_millis(20);
+
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
@@ -144,7 +148,9 @@ impl Connection {
         match self.state {
             State::Idle { ping_at } if ping_at <= now => {
                 self.outputs.push_back(Output::Send(Packet::Ping("".into())));
-                let pong_by = now + self.ping_timeout;
+                // Counted from when the ping was due, so that timers which are a little late do not add up.
+                let soonest = now + self.ping_timeout.saturating_sub(LATENESS);
+                let pong_by = soonest.max(ping_at + self.ping_timeout);
                 self.state = State::AwaitingPong { pong_by, is_extended: false };
             }
             State::AwaitingPong { pong_by: end, .. } | State::AwaitingPing { ping_by: end }

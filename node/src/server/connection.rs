@@ -316,13 +316,15 @@ impl Connection {
 impl Client for Connection {
     fn handle_message(&mut self, message: Message) {
         // The client may answer its CONNECT before this task has seen that it was let in.
-        self.look_at_sockets();
+        self.handle_wake();
         self.core.handle_message(message);
         self.drain();
     }
 
     fn handle_wake(&mut self) {
         self.look_at_sockets();
+        // What the client sent ahead of the answer to its CONNECT.
+        self.drain();
     }
 
     fn handle_deadline(&mut self, now: Instant) {

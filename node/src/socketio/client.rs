@@ -1,5 +1,7 @@
 //! One connection's namespaces: what its client may send, and when.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
@@ -22,6 +24,8 @@ pub struct Client {
     /// Reads the messages, if a parser other than the default one does.
     decoder: Option<Box<dyn Decoder>>,
     output: Option<Output>,
+    /// What came for namespaces whose CONNECT was not answered yet; mostly nothing.
+    early: Option<Box<Early>>,
     /// By when a namespace must have been joined; `None` once one has been, and after the close.
     connect_by: Option<Instant>,
     limits: Limits,
@@ -39,12 +43,22 @@ pub struct Limits {
     pub max_namespaces: u16,
     /// Bytes of all attachments of one packet.
     pub max_attachment_bytes: u32,
+    /// Packets that came before their CONNECT was answered.
+    pub max_early_packets: u16,
+    /// Bytes of those packets.
+    pub max_early_bytes: u32,
 }
 
 impl Default for Limits {
     /// As many attachments as the official parser takes, each as long as a message may be.
     fn default() -> Self {
-        Self { max_attachments: 10, max_namespaces: 256, max_attachment_bytes: 10_000_000 }
+        Self {
+            max_attachments: 10,
+            max_namespaces: 256,
+            max_attachment_bytes: 10_000_000,
+            max_early_packets: 64,
+            max_early_bytes: 1_000_000,
+        }
     }
 }
 
@@ -56,6 +70,18 @@ enum State {
     Connected,
     /// We ended it. What the client had sent before it heard of that may still come.
     Left,
+}
+
+/// Packets that wait for the answer to their CONNECT.
+///
+/// The official server answers a CONNECT that nothing holds up before it reads on, so clients may send at once. Here the
+/// answer waits for the cluster, and what comes meanwhile waits with it.
+#[derive(Debug, Default)]
+struct Early {
+    waiting: VecDeque<(ByteString, Output)>,
+    bytes: usize,
+    /// Their namespaces have let the client in.
+    ready: VecDeque<Output>,
 }
 
 /// What came of an input.
@@ -96,6 +122,7 @@ impl Client {
             attachments: Attachments::default(),
             decoder: None,
             output: None,
+            early: None,
             connect_by: Some(connect_by),
             limits,
             revision,
@@ -133,17 +160,25 @@ impl Client {
         }
     }
 
-    /// The namespace's middleware let the client in.
+    /// The namespace's middleware let the client in. What the client has sent there already comes out now.
     pub fn handle_accepted(&mut self, namespace: &str) {
         if let Some(state @ State::Connecting) = self.state_mut(namespace) {
             *state = State::Connected;
             self.connect_by = None;
+            let early = self.take_early(namespace);
+            if let Some(held) = &mut self.early {
+                held.ready.extend(early);
+            }
         }
     }
 
-    /// The namespace does not exist, or its middleware refused the client.
+    /// The namespace does not exist, or its middleware refused the client. To have sent something there already
+    /// closes the connection, as it does a moment later.
     pub fn handle_rejected(&mut self, namespace: &str) {
         self.namespaces.retain(|(name, _)| name != namespace);
+        if !self.take_early(namespace).is_empty() {
+            self.close(ProtocolError::NotConnected);
+        }
     }
 
     /// The server ended the client's socket in this namespace; the connection stays.
@@ -165,7 +200,15 @@ impl Client {
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.output.take()
+        if self.output.is_some() || self.early.is_none() {
+            return self.output.take();
+        }
+        let early = self.early.as_mut()?;
+        let output = early.ready.pop_front();
+        if output.is_none() && early.waiting.is_empty() {
+            self.early = None;
+        }
+        output
     }
 
     fn handle_text(&mut self, text: &ByteString) -> Result<Option<Output>, ProtocolError> {
@@ -230,13 +273,19 @@ impl Client {
                 Ok(connected.then_some(Output::Disconnect { namespace }))
             }
             Packet::Event(body) => {
-                let connected = self.check_connected(&body.namespace)?;
+                let standing = self.standing(&body.namespace)?;
                 let (namespace, id) = (body.namespace.clone(), body.id);
                 let payload = body.into_payload(parts);
                 // The official server lets an event without a payload pass, and nobody can
                 // listen to it.
                 let has_name = payload.event_name().is_some();
-                Ok((connected && has_name).then_some(Output::Event { namespace, id, payload }))
+                match standing {
+                    State::Connected if has_name => {
+                        Ok(Some(Output::Event { namespace, id, payload }))
+                    }
+                    State::Connecting => self.hold(namespace, id, payload),
+                    State::Connected | State::Left => Ok(None),
+                }
             }
             Packet::Ack(body) => {
                 let connected = self.check_connected(&body.namespace)?;
@@ -268,11 +317,43 @@ impl Client {
 
     /// `Ok(false)`: the packet was sent before the client heard that it is disconnected.
     fn check_connected(&mut self, namespace: &str) -> Result<bool, ProtocolError> {
-        match self.state_mut(namespace) {
-            Some(State::Connected) => Ok(true),
-            Some(State::Left) => Ok(false),
-            Some(State::Connecting) | None => Err(ProtocolError::NotConnected),
+        match self.standing(namespace)? {
+            State::Connected => Ok(true),
+            State::Left => Ok(false),
+            State::Connecting => Err(ProtocolError::NotConnected),
         }
+    }
+
+    fn standing(&mut self, namespace: &str) -> Result<State, ProtocolError> {
+        self.state_mut(namespace).copied().ok_or(ProtocolError::NotConnected)
+    }
+
+    /// Keeps an event until its CONNECT is answered.
+    fn hold(
+        &mut self,
+        namespace: ByteString,
+        id: Option<u64>,
+        payload: Payload,
+    ) -> Result<Option<Output>, ProtocolError> {
+        let early = self.early.get_or_insert_default();
+        let attachments: usize = payload.attachments.iter().map(Bytes::len).sum();
+        early.bytes += payload.json.len() + attachments;
+        let is_full = early.waiting.len() >= usize::from(self.limits.max_early_packets);
+        if is_full || early.bytes > self.limits.max_early_bytes as usize {
+            return Err(ProtocolError::NotConnected);
+        }
+        let event = Output::Event { namespace: namespace.clone(), id, payload };
+        early.waiting.push_back((namespace, event));
+        Ok(None)
+    }
+
+    /// What came early for a namespace, in its order. The bytes count until all of it is gone.
+    fn take_early(&mut self, namespace: &str) -> Vec<Output> {
+        let Some(early) = &mut self.early else { return Vec::new() };
+        let (taken, waiting): (VecDeque<_>, _) =
+            std::mem::take(&mut early.waiting).into_iter().partition(|(name, _)| name == namespace);
+        early.waiting = waiting;
+        taken.into_iter().map(|(_name, event)| event).collect()
     }
 
     fn state_mut(&mut self, namespace: &str) -> Option<&mut State> {
@@ -284,6 +365,7 @@ impl Client {
         self.connect_by = None;
         self.namespaces = SmallVec::new();
         self.attachments = Attachments::default();
+        self.early = None;
         self.output = Some(Output::Close(error));
     }
 }

@@ -175,13 +175,13 @@ impl ConnectionTask {
     fn poll_transport(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
         match &mut self.transport {
             Transport::Polling(polling) => {
-                if let Poll::Ready(happening) = polling.poll_happening(context) {
-                    return Poll::Ready(Wake::Requests(happening));
+                // First, for the client that has sent its upgrade may ask at once whether polling is over.
+                if let Some(probe) = &mut polling.probe
+                    && let Poll::Ready(received) = probe.poll_read(context)
+                {
+                    return Poll::Ready(Wake::Received(received));
                 }
-                match &mut polling.probe {
-                    Some(probe) => probe.poll_read(context).map(Wake::Received),
-                    None => Poll::Pending,
-                }
+                polling.poll_happening(context).map(Wake::Requests)
             }
             Transport::WebSocket(websocket) => {
                 if websocket.is_stalled() && websocket.poll_writable(context).is_ready() {

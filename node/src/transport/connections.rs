@@ -111,10 +111,17 @@ impl Registration {
     }
 }
 
+impl Registration {
+    /// From now on the connection is not found.
+    pub(crate) fn withdraw(&self) {
+        let handle = self.connections.shard(self.sid).remove(&self.sid);
+        drop(handle);
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
-        let handle = self.connections.shard(self.sid).remove(&self.sid);
+        self.withdraw();
         self.connections.count.fetch_sub(1, Ordering::Relaxed);
-        drop(handle);
     }
 }

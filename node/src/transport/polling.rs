@@ -110,6 +110,10 @@ impl Polling {
         self.poll.is_some()
     }
 
+    pub(crate) fn take_post(&mut self) -> Option<Post> {
+        self.post.take()
+    }
+
     pub(crate) fn open_poll(&mut self, poll: oneshot::Sender<PollAnswer>) {
         self.poll = Some(poll);
     }

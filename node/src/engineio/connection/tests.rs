@@ -74,6 +74,18 @@ fn silent_client_is_closed_after_interval_and_timeout() {
 }
 
 #[test]
+fn late_ping_does_not_delay_the_timeout_unless_the_node_stalled() {
+    let (mut connection, now) = connection(TransportKind::WebSocket);
+    connection.handle_deadline(now + INTERVAL + Duration::from_millis(15));
+    assert_eq!(connection.deadline(), Some(now + INTERVAL + TIMEOUT));
+
+    let (mut stalled, now) = self::connection(TransportKind::WebSocket);
+    let woken = now + INTERVAL + Duration::from_secs(60);
+    stalled.handle_deadline(woken);
+    assert_eq!(stalled.deadline(), Some(woken + TIMEOUT - LATENESS));
+}
+
+#[test]
 fn other_packets_extend_the_pong_timeout_once() {
     let (mut connection, now) = connection(TransportKind::WebSocket);
     let pinged = now + INTERVAL;

@@ -78,13 +78,62 @@ fn second_connect_to_a_namespace_closes() {
 
 #[test]
 fn anything_before_connect_closes() {
+    let closes = closed(ProtocolError::NotConnected);
     for packet in [r#"2["a"]"#, "30[]", "1"] {
-        let closes = closed(ProtocolError::NotConnected);
         assert_eq!(text(&mut new_client().0, packet), closes, "{packet}");
+    }
+    for packet in ["30[]", "1"] {
         let (mut connecting, _) = new_client();
         text(&mut connecting, "0");
         assert_eq!(text(&mut connecting, packet), closes, "{packet}");
     }
+}
+
+#[test]
+fn events_wait_for_the_answer_to_their_connect() {
+    let (mut client, _) = new_client();
+    text(&mut client, "0");
+    text(&mut client, "0/chat,");
+    for packet in [r#"2/chat,["a"]"#, r#"2["b"]"#, r#"2/chat,7["c"]"#] {
+        assert_eq!(text(&mut client, packet), None, "{packet}");
+    }
+    client.handle_accepted("/chat");
+    assert_eq!(client.poll_output(), event("/chat", None, r#"["a"]"#));
+    assert_eq!(client.poll_output(), event("/chat", Some(7), r#"["c"]"#));
+    assert_eq!(client.poll_output(), None);
+    client.handle_accepted("/");
+    assert_eq!(client.poll_output(), event("/", None, r#"["b"]"#));
+    assert_eq!(client.poll_output(), None);
+    assert!(client.early.is_none(), "an idle connection keeps nothing of it");
+}
+
+#[test]
+fn events_ahead_of_a_refusal_close() {
+    let (mut client, _) = new_client();
+    text(&mut client, "0");
+    text(&mut client, "0/chat,");
+    text(&mut client, r#"2["a"]"#);
+    client.handle_rejected("/chat");
+    assert_eq!(client.poll_output(), None, "nothing came for this one");
+    client.handle_rejected("/");
+    assert_eq!(client.poll_output(), closed(ProtocolError::NotConnected));
+    assert_eq!(client.poll_output(), None);
+}
+
+#[test]
+fn events_ahead_of_an_answer_are_bounded() {
+    let limits = Limits { max_early_packets: 2, max_early_bytes: 20, ..Limits::default() };
+    let connecting = || {
+        let mut client = Client::new(Instant::now() + CONNECT_TIMEOUT, limits);
+        text(&mut client, "0");
+        client
+    };
+    let mut client = connecting();
+    assert_eq!(text(&mut client, r#"2["a"]"#), None);
+    assert_eq!(text(&mut client, r#"2["b"]"#), None);
+    assert_eq!(text(&mut client, r#"2["c"]"#), closed(ProtocolError::NotConnected));
+    let long = r#"2["0123456789 0123456789"]"#;
+    assert_eq!(text(&mut connecting(), long), closed(ProtocolError::NotConnected));
 }
 
 #[test]
@@ -273,7 +322,7 @@ fn nothing_comes_after_the_close() {
 
 #[test]
 fn client_is_small() {
-    assert!(size_of::<Client>() <= 208, "{} bytes", size_of::<Client>());
+    assert!(size_of::<Client>() <= 224, "{} bytes", size_of::<Client>());
     assert!(!connected_to_main().namespaces.spilled());
 }
 
@@ -314,8 +363,10 @@ fn legacy_client_speaks_in_the_main_namespace_once_it_is_let_in() {
     assert_eq!(client.deadline(), None);
     assert_eq!(text(&mut client, r#"2["a"]"#), event("/", None, r#"["a"]"#));
 
-    let mut client = legacy();
-    assert_eq!(text(&mut client, r#"2["a"]"#), closed(ProtocolError::NotConnected));
+    let mut early = legacy();
+    assert_eq!(text(&mut early, r#"2["a"]"#), None);
+    early.handle_accepted("/");
+    assert_eq!(early.poll_output(), event("/", None, r#"["a"]"#));
 }
 
 #[test]

@@ -25,6 +25,10 @@ pub(super) struct Ending {
     pub(super) code: Option<CloseCode>,
 }
 
+/// How long the POST by which a client closes waits for the poll that the client sent beside it, which may have taken
+/// longer. Clients of the protocol have one open; the official server, with its one thread, sees them in their order.
+const POLL_GRACE: Duration = Duration::from_millis(200);
+
 /// How long a client may take to fetch what is queued for it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -55,6 +59,14 @@ pub(super) async fn end_polling(
     queued.extend(pushed);
     if !ending.is_orderly {
         queued.clear();
+        let is_client_close = ending.reason == CloseReason::TransportClose;
+        if let Some(post) = polling.take_post().filter(|_| is_client_close) {
+            let _ = tokio::time::timeout(POLL_GRACE, next_poll(&mut polling)).await;
+            drop(registration);
+            polling.answer_poll(queued, Some(&encoded(&Packet::Noop)), Instant::now());
+            let _ = post.answer.send(PostAnswer::Taken);
+            return;
+        }
     } else {
         polling.answer_post(PostAnswer::Taken);
         // A node that stops is not there for another poll.

@@ -18,6 +18,16 @@ use super::{ConnectionTask, Transport};
 
 impl ConnectionTask {
     pub(super) fn handle_requests(&mut self, happening: Happening) {
+        let now = Instant::now();
+        if self.core.deadline().is_some_and(|deadline| deadline <= now) {
+            // The timer is a little late.
+            self.core.handle_deadline(now);
+            self.drain_outputs();
+        }
+        if self.ending.is_some() {
+            // Whoever asks now finds no connection, and does so only once it is not listed any more.
+            return self.registration.withdraw();
+        }
         match happening {
             Happening::Command(Command::Poll(answer)) => self.handle_poll(answer),
             Happening::Command(Command::Post(post)) => self.handle_post(post),
@@ -73,7 +83,11 @@ impl ConnectionTask {
         };
         self.core.handle_post_answered();
         if let Transport::Polling(polling) = &mut self.transport {
-            polling.answer_post(answer);
+            // A client that closes has its answer when the poll that it may have sent beside has one too.
+            let is_close = self.ending.is_some_and(|e| e.reason == CloseReason::TransportClose);
+            if polling.has_poll() || !is_close {
+                polling.answer_post(answer);
+            }
         }
     }
 
