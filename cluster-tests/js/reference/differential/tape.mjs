@@ -93,13 +93,15 @@ export class Tape {
   }
 
   /**
-   * Sends frames, waits for the answer to a CONNECT among them, and then sends one that every living session
+   * Sends frames, each CONNECT followed by a wait for its answer, and then one that every living session
    * answers; notes what came until then, or the close.
    */
   async frames(socket, frames, fence = ECHO) {
     const send = (frame) => socket.ws.readyState === 1 && socket.send(frame);
-    frames.forEach(send);
-    if (frames.some(isConnect) && !(await this.#listen(socket, (frame) => CONNECT_ANSWER.test(frame)))) return;
+    for (const frame of frames) {
+      send(frame);
+      if (isConnect(frame) && !(await this.#listen(socket, (answer) => CONNECT_ANSWER.test(answer)))) return;
+    }
     if (fence) send(fence.frame);
     await this.#listen(socket, (frame) => fence && String(frame).startsWith(fence.answer));
   }
