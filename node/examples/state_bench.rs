@@ -132,7 +132,8 @@ fn up(socket: SocketId) -> Change {
 fn packet(rooms: &Rooms) -> Change {
     let payload = Payload { json: r#"["msg",{"n":1}]"#.into(), attachments: Vec::new() };
     let target = Target { rooms: rooms.clone(), ..Target::default() };
-    Change::Packet(Box::new(Packet { namespace: "/".into(), target, payload, ack: None }))
+    let packet = Packet { namespace: "/".into(), target, payload, ack: None, uncompressed: false };
+    Change::Packet(Box::new(packet))
 }
 
 fn time(name: &str, count: usize, work: impl FnOnce()) {

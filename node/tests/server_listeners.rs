@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use flotilla::adapter::DeliveryMode;
 use flotilla::server::{
-    Ack, Args, Data, EmitError, Event, EventError, EventName, Io, NamespaceHandle, Reason, Socket,
+    Ack, Args, Data, EmitError, Event, EventError, EventName, Io, Reason, Socket,
 };
 use serde_json::json;
 
@@ -165,35 +165,6 @@ async fn listener_of_what_is_sent_harms_nobody_when_it_panics() {
         client.expect(r#"2["msg",1]"#).await;
         assert!(client.so_far().await.is_empty());
     }
-}
-
-#[tokio::test]
-async fn handler_for_once_runs_once_and_those_taken_away_never() {
-    let node = start(|io: &Io| {
-        io.of("/")
-            .on_connect(async |socket: Socket| {
-                socket.once("event", async |ack: Ack| ack.send("once").unwrap());
-                socket.once("never", async || panic!("it was taken away"));
-                socket.off("never");
-            })
-            .on("event", async |ack: Ack| ack.send("namespace").unwrap())
-            .on("off", async |namespace: NamespaceHandle, ack: Ack| {
-                namespace.off("event");
-                ack.send(&()).unwrap();
-            })
-            .on("ping", async |ack: Ack| ack.send(&()).unwrap());
-    })
-    .await;
-    let mut client = node.connect().await;
-    for (id, wanted) in [(0, "once"), (1, "namespace"), (2, "namespace")] {
-        client.send(&format!(r#"2{id}["event"]"#)).await;
-        client.expect(&format!(r#"3{id}["{wanted}"]"#)).await;
-    }
-    client.send(r#"2["never"]"#).await;
-    client.send(r#"23["off"]"#).await;
-    client.expect("33[]").await;
-    client.send(r#"24["event"]"#).await;
-    assert!(client.so_far().await.is_empty());
 }
 
 #[tokio::test]

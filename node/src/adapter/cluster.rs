@@ -52,6 +52,8 @@ pub struct EmitFlags {
     pub volatile: bool,
     /// Only to this node's sockets; always direct.
     pub local: bool,
+    /// By itself no reason to compress a response that it is in.
+    pub uncompressed: bool,
 }
 
 /// This node's place among the adapters of all nodes.
@@ -470,7 +472,7 @@ impl Adapter {
             self.emit_direct(target, payload, flags, None);
             return Receipt::done();
         }
-        self.propose(self.packet(target, payload, None))
+        self.propose(self.packet(target, payload, flags, None))
     }
 
     /// Sends an event whose recipients each answer with an ack.
@@ -485,7 +487,7 @@ impl Adapter {
             self.emit_direct(target, payload, flags, Some(key));
             return (Receipt::done(), gathering);
         }
-        (self.propose(self.packet(target, payload, Some(key))), gathering)
+        (self.propose(self.packet(target, payload, flags, Some(key))), gathering)
     }
 
     /// A client answers a packet.
@@ -499,8 +501,15 @@ impl Adapter {
         self.mode == DeliveryMode::Direct || flags.direct || flags.volatile || flags.local
     }
 
-    fn packet(&self, target: Target, payload: Payload, ack: Option<u64>) -> Change {
-        Change::Packet(Box::new(Packet { namespace: self.name.clone(), target, payload, ack }))
+    fn packet(
+        &self,
+        target: Target,
+        payload: Payload,
+        flags: EmitFlags,
+        ack: Option<u64>,
+    ) -> Change {
+        let (namespace, uncompressed) = (self.name.clone(), flags.uncompressed);
+        Change::Packet(Box::new(Packet { namespace, target, payload, ack, uncompressed }))
     }
 
     pub(super) fn propose(&self, change: Change) -> Receipt {
@@ -518,7 +527,7 @@ impl Adapter {
             self.cluster.gathers.feed(key, |gather| gather.handle_asked(asked));
         }
         let stamped = self.stamped_now(&payload, ack.is_some());
-        self.deliver(&target, &stamped, Plane::Direct, flags.volatile, asker);
+        self.deliver(&target, &stamped, Plane::Direct, flags, asker);
         drop(stamped);
         if peers.is_empty() {
             return;
@@ -530,6 +539,7 @@ impl Adapter {
             payload,
             volatile: flags.volatile,
             ack,
+            uncompressed: flags.uncompressed,
         };
         for peer in peers {
             if self.cluster.peers.send(peer, Message::Broadcast(broadcast.clone())).is_err()
@@ -579,9 +589,10 @@ impl Adapter {
         target: &Target,
         payload: &Payload,
         plane: Plane,
-        volatile: bool,
+        flags: EmitFlags,
         asker: Option<Asker>,
     ) {
+        let EmitFlags { volatile, uncompressed, .. } = flags;
         let ack_id = asker.map(|_| self.next_ack_id.fetch_add(1, Ordering::Relaxed));
         let mut encoded = None;
         let mut sent = 0;
@@ -591,6 +602,7 @@ impl Adapter {
         self.local.visit(target, plane, |recipient| {
             let packet = encoded.get_or_insert_with(|| {
                 let packet = self.encode(Kind::Event, ack_id, payload);
+                let packet = if uncompressed { packet.into_uncompressed() } else { packet };
                 if volatile { packet.into_volatile() } else { packet }
             });
             if let (Some(asker), Some(id)) = (asker, ack_id) {

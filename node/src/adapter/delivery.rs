@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Asker;
-use super::cluster::Adapter;
+use super::cluster::{Adapter, EmitFlags};
 use super::local::Plane;
 use crate::peers::Broadcast;
 use crate::raft::Delivery;
@@ -85,7 +85,8 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
                 adapter.ask(&packet.target, key);
             }
             let payload = adapter.stamped_at(place, &packet.payload, asker.is_some());
-            adapter.deliver(&packet.target, &payload, Plane::Agreed, false, asker);
+            let flags = EmitFlags { uncompressed: packet.uncompressed, ..EmitFlags::default() };
+            adapter.deliver(&packet.target, &payload, Plane::Agreed, flags, asker);
         }
         Effect::SocketTaken { socket, claim, .. } => adapter.take_away(&socket, claim),
         Effect::SocketRecovered { recovered, .. } => adapter.let_back_in(*recovered),
@@ -98,5 +99,7 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
 fn handle_broadcast(adapter: &Adapter, from: NodeId, broadcast: &Broadcast) {
     let asker = broadcast.ack.map(|key| Asker { node: from, key });
     let payload = adapter.stamped_now(&broadcast.payload, asker.is_some());
-    adapter.deliver(&broadcast.target, &payload, Plane::Direct, broadcast.volatile, asker);
+    let Broadcast { volatile, uncompressed, .. } = *broadcast;
+    let flags = EmitFlags { volatile, uncompressed, ..EmitFlags::default() };
+    adapter.deliver(&broadcast.target, &payload, Plane::Direct, flags, asker);
 }

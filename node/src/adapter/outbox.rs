@@ -31,6 +31,8 @@ pub struct Encoded {
     legacy: LegacyForms,
     /// Better lost than late: it makes way for others in a full outbox.
     is_volatile: bool,
+    /// By itself it is no reason to compress a response that it is in.
+    is_uncompressed: bool,
     /// When it was encoded, for the delivery delay.
     pub encoded_at: Instant,
 }
@@ -115,6 +117,7 @@ impl Encoded {
             polling: OnceLock::new(),
             legacy: LegacyForms::default(),
             is_volatile: false,
+            is_uncompressed: false,
             encoded_at: Instant::now(),
         }
     }
@@ -125,6 +128,19 @@ impl Encoded {
             packet.is_volatile = true;
         }
         self
+    }
+
+    /// Marks a packet that nobody shares yet as none to compress a response for.
+    pub fn into_uncompressed(mut self: Arc<Self>) -> Arc<Self> {
+        if let Some(packet) = Arc::get_mut(&mut self) {
+            packet.is_uncompressed = true;
+        }
+        self
+    }
+
+    /// Whether a response that it is in may be compressed for its sake.
+    pub fn is_compressible(&self) -> bool {
+        !self.is_uncompressed
     }
 
     /// The WebSocket frames, unmasked.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::engineio::TransportKind;
 use crate::engineio::http_config::{CompressionConfig, CookieConfig, CorsConfig, Origins, switch};
+use crate::engineio::{TransportKind, TrustProxy};
 
 /// The section `[engine]`. Defaults are the official server's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct EngineConfig {
     pub cookie: Option<CookieConfig>,
     #[serde(deserialize_with = "switch")]
     pub http_compression: Option<CompressionConfig>,
+    /// Proxies that are believed about their clients' addresses, and whether they came by TLS.
+    pub trust_proxy: TrustProxy,
 }
 
 impl Default for EngineConfig {
@@ -60,6 +62,7 @@ impl Default for EngineConfig {
             cors: None,
             cookie: None,
             http_compression: Some(CompressionConfig::default()),
+            trust_proxy: TrustProxy::default(),
         }
     }
 }

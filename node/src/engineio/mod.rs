@@ -8,6 +8,7 @@ mod http_config;
 mod message;
 mod packet;
 pub mod payload;
+mod proxies;
 mod sid;
 pub mod v3;
 
@@ -22,4 +23,5 @@ pub use http_config::{
 };
 pub use message::{CloseReason, Message};
 pub use packet::{Packet, ParseError};
+pub use proxies::TrustProxy;
 pub use sid::Sid;

@@ -43,6 +43,8 @@ pub struct Broadcast {
     pub volatile: bool,
     /// The sender's key for the acks that it gathers, if it wants any.
     pub ack: Option<u64>,
+    /// By itself it is no reason to compress a response that it is in.
+    pub uncompressed: bool,
 }
 
 /// A message, and the node that it came from.

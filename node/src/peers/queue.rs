@@ -153,6 +153,7 @@ mod tests {
             payload: Payload { json: "x".repeat(len).into(), attachments: Vec::new() },
             volatile,
             ack: None,
+            uncompressed: false,
         })
     }
 

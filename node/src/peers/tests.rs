@@ -164,6 +164,7 @@ async fn broadcast_arrives_as_it_was_sent() {
         },
         volatile: false,
         ack: Some(3),
+        uncompressed: false,
     });
     ann.peers.send(2, broadcast.clone()).unwrap();
     let came = timeout(PATIENCE, bob.inbound.recv()).await.unwrap().unwrap();

@@ -20,6 +20,7 @@ pub(super) fn message_to_wire(message: Message) -> proto::Message {
             payload: Some(payload_to_wire(broadcast.payload)),
             volatile: broadcast.volatile,
             ack: broadcast.ack,
+            uncompressed: broadcast.uncompressed,
         }),
         Message::AckCount { request, sockets } => {
             Kind::AckCount(proto::AckCount { request, sockets })
@@ -50,6 +51,7 @@ pub(super) fn message_from_wire(message: proto::Message) -> Result<Option<Messag
             payload: payload_from_wire(broadcast.payload.ok_or(WireError::Missing("payload"))?)?,
             volatile: broadcast.volatile,
             ack: broadcast.ack,
+            uncompressed: broadcast.uncompressed,
         }),
         Kind::AckCount(proto::AckCount { request, sockets }) => {
             Message::AckCount { request, sockets }
@@ -135,6 +137,7 @@ mod tests {
             },
             volatile: true,
             ack: Some(0),
+            uncompressed: true,
         }
     }
 

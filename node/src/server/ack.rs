@@ -2,6 +2,8 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,16 +18,29 @@ use crate::raft::Receipt;
 use crate::socketio::codec::Kind;
 use crate::socketio::{Payload, from_ack, to_payload};
 
-/// The client's wish for an ack of its event, if it has one.
+/// Whether an event has its answer, where several handlers may give one. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Answered(Arc<AtomicBool>);
+
+impl Answered {
+    /// True for whoever is first.
+    fn claim(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The client's wish for an ack of its event, if it has one. Of several handlers' answers to one
+/// event the first is sent; the others are dropped.
 #[derive(Debug)]
 pub struct Ack {
     socket: Socket,
     id: Option<u64>,
+    answered: Option<Answered>,
 }
 
 impl Ack {
-    pub(crate) fn new(socket: Socket, id: Option<u64>) -> Self {
-        Self { socket, id }
+    pub(crate) fn new(socket: Socket, id: Option<u64>, answered: Option<Answered>) -> Self {
+        Self { socket, id, answered }
     }
 
     /// Whether the client asked for an ack.
@@ -57,6 +72,7 @@ impl Ack {
         // A client that was disconnected meanwhile awaits nothing any more.
         if let Some(id) = self.id
             && self.socket.is_connected()
+            && self.answered.is_none_or(|answered| answered.claim())
         {
             let adapter = &self.socket.namespace_inner().adapter;
             let packet =

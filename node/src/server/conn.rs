@@ -26,7 +26,7 @@ impl Conn {
         self.0.recipient().outbox.transport()
     }
 
-    /// The client's address, as the stream has it.
+    /// The client's address, as the stream has it, or as a trusted proxy says.
     pub fn remote_address(&self) -> SocketAddr {
         self.request().address
     }
@@ -51,6 +51,6 @@ impl Conn {
     /// [`Transport`](super::Transport).
     pub fn on_upgrade<Args>(&self, handler: impl Handler<Args>) {
         let handler = boxed(handler);
-        self.0.change_own(|own| own.upgrade = Some(handler));
+        self.0.change_own(|own| own.upgrade.append(handler));
     }
 }

@@ -275,10 +275,9 @@ impl Connection {
         if socket.recovered() {
             self.session = socket.session_id();
         }
-        let handler = socket.namespace_inner().handlers().connect.clone();
-        if let Some(handler) = handler {
-            let context = Context { socket, occasion: Occasion::Connect };
-            handler::run(&handler, &context, self.io.cluster());
+        let context = Context { socket, occasion: Occasion::Connect };
+        for handler in socket.namespace_inner().handlers().connect.iter() {
+            handler::run(handler, &context, self.io.cluster());
         }
     }
 
@@ -297,14 +296,16 @@ impl Connection {
         // A dynamic namespace may end with its last stay, once the socket has left.
         let Slot { socket, entered, stay: _stay } = self.sockets.remove(place);
         let context = Context { socket: &socket, occasion: Occasion::Disconnect { reason } };
-        let [disconnecting, disconnect] =
-            if entered { socket.disconnect_handlers() } else { Default::default() };
-        for handler in disconnecting.iter().flatten() {
-            handler::run(handler, &context, self.io.cluster());
+        if entered {
+            for handler in &socket.disconnecting_handlers() {
+                handler::run(handler, &context, self.io.cluster());
+            }
         }
         part(socket.namespace_inner(), socket.recipient());
-        for handler in disconnect.iter().flatten() {
-            handler::run(handler, &context, self.io.cluster());
+        if entered {
+            for handler in &socket.disconnect_handlers() {
+                handler::run(handler, &context, self.io.cluster());
+            }
         }
     }
 
@@ -340,8 +341,8 @@ impl Client for Connection {
         for slot in self.sockets.iter().filter(|slot| slot.entered) {
             let socket = &slot.socket;
             let context = Context { socket, occasion: Occasion::Upgrade(transport) };
-            if let Some(handler) = socket.upgrade_handler() {
-                handler::run(&handler, &context, self.io.cluster());
+            for handler in &socket.upgrade_handlers() {
+                handler::run(handler, &context, self.io.cluster());
             }
         }
     }

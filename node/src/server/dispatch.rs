@@ -1,5 +1,6 @@
-//! The way of a client's event to its handler: catch-all listeners, middleware, handler.
+//! The way of a client's event to its handlers: catch-all listeners, middleware, handlers.
 
+use super::ack::Answered;
 use super::extract::{Context, Occasion};
 use super::handler;
 use super::listeners::{BoxEventMiddleware, Event, EventError};
@@ -10,26 +11,36 @@ use crate::socketio::Payload;
 /// Calls whoever is concerned. The order is the official server's: catch-all listeners hear of
 /// events that middleware then refuses.
 pub(super) fn event(socket: &Socket, name: &str, ack_id: Option<u64>, payload: &Payload) {
-    let context = Context { socket, occasion: Occasion::Event { name, payload, ack_id } };
-    let Some(Gate { incoming, middleware }) = socket.gate() else { return handle(name, &context) };
+    let Some(Gate { incoming, middleware }) = socket.gate() else {
+        let occasion = Occasion::Event { name, payload, ack_id, answered: None };
+        return handle(name, &Context { socket, occasion });
+    };
+    let answered = ack_id.filter(|_| !incoming.is_empty()).map(|_| Answered::default());
+    let occasion = Occasion::Event { name, payload, ack_id, answered: answered.as_ref() };
+    let context = Context { socket, occasion };
     for listener in &incoming {
-        // An ack is the handler's to give.
-        let occasion = Occasion::Event { name, payload, ack_id: None };
-        handler::run(listener, &Context { socket, occasion }, socket.cluster());
+        handler::run(listener, &context, socket.cluster());
     }
     if middleware.is_empty() {
         return handle(name, &context);
     }
     let event = Event::new(socket.clone(), name, payload, ack_id.is_some());
-    let passing = pass(middleware, event, ack_id, payload.clone());
+    let passing = pass(middleware, event, ack_id, answered, payload.clone());
     handler::run_in_place(Box::pin(passing), socket.cluster());
 }
 
+/// Calls the handlers of the event, the namespace's first.
 fn handle(name: &str, context: &Context<'_>) {
     let socket = context.socket;
-    if let Some(handler) = socket.take_own_handler(name) {
-        handler::run(&handler, context, socket.cluster());
-    } else if let Some(handler) = socket.namespace_inner().handlers().events.get(name) {
+    let handlers = socket.namespace_inner().handlers();
+    let (shared, own) = (handlers.events.of(name), socket.take_own_handlers(name));
+    let several = (shared.len() + own.len() > 1).then(Answered::default);
+    let context = match &several {
+        Some(answered) => &context.answered_once(answered),
+        // The usual case, which allocates nothing.
+        None => context,
+    };
+    for handler in shared.iter().map(|listener| &listener.handler).chain(&own) {
         handler::run(handler, context, socket.cluster());
     }
 }
@@ -39,6 +50,7 @@ async fn pass(
     middleware: Vec<BoxEventMiddleware>,
     event: Event,
     ack_id: Option<u64>,
+    answered: Option<Answered>,
     payload: Payload,
 ) {
     for ask in middleware {
@@ -49,7 +61,8 @@ async fn pass(
     // It may have been disconnected meanwhile.
     if event.socket().is_connected() {
         let name = event.name();
-        let occasion = Occasion::Event { name, payload: &payload, ack_id };
+        let answered = answered.as_ref();
+        let occasion = Occasion::Event { name, payload: &payload, ack_id, answered };
         handle(name, &Context { socket: event.socket(), occasion });
     }
 }
@@ -57,7 +70,7 @@ async fn pass(
 /// Tells a socket's error handlers, the namespace's first; without any, nothing happens.
 pub(super) fn fail(socket: &Socket, error: &EventError) {
     let context = Context { socket, occasion: Occasion::Error(error) };
-    for handler in socket.error_handlers().iter().flatten() {
+    for handler in &socket.error_handlers() {
         handler::run(handler, &context, socket.cluster());
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::ack::Ack;
+use super::ack::{Ack, Answered};
 use super::io::Io;
 use super::listeners::EventError;
 use super::namespace::NamespaceHandle;
@@ -12,16 +12,36 @@ use crate::engineio::{CloseReason, TransportKind};
 use crate::socketio::{Payload, from_event};
 
 /// What a handler is called for.
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub socket: &'a Socket,
     pub occasion: Occasion<'a>,
 }
 
+impl<'a> Context<'a> {
+    /// The same for one of several handlers, whose first answer counts.
+    pub(super) fn answered_once(mut self, by_all: &'a Answered) -> Self {
+        if let Occasion::Event { answered, .. } = &mut self.occasion {
+            answered.get_or_insert(by_all);
+        }
+        self
+    }
+}
+
 /// A connect, an event, a disconnect with its reason, an error, or another transport.
+#[derive(Clone, Copy)]
 pub enum Occasion<'a> {
     Connect,
-    Event { name: &'a str, payload: &'a Payload, ack_id: Option<u64> },
-    Disconnect { reason: &'static str },
+    Event {
+        name: &'a str,
+        payload: &'a Payload,
+        ack_id: Option<u64>,
+        /// Where several may answer: whether one has.
+        answered: Option<&'a Answered>,
+    },
+    Disconnect {
+        reason: &'static str,
+    },
     Error(&'a EventError),
     Upgrade(TransportKind),
 }
@@ -114,11 +134,11 @@ impl FromContext for Args {
 
 impl FromContext for Ack {
     fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
-        let id = match context.occasion {
-            Occasion::Event { ack_id, .. } => ack_id,
-            _ => None,
+        let (id, answered) = match context.occasion {
+            Occasion::Event { ack_id, answered, .. } => (ack_id, answered.cloned()),
+            _ => (None, None),
         };
-        Ok(Self::new(context.socket.clone(), id))
+        Ok(Self::new(context.socket.clone(), id, answered))
     }
 }
 

@@ -12,11 +12,12 @@ pub struct HandshakeDetails {
     pub headers: Map<String, Value>,
     /// When the client connected, as JavaScript writes a date.
     pub time: String,
-    /// The client's IP address, as the stream has it.
+    /// The client's IP address, as the stream has it, or as a trusted proxy says.
     pub address: String,
     /// Whether the request names an origin.
     pub xdomain: bool,
-    /// Whether the stream was encrypted up to this node, which takes no TLS itself.
+    /// Whether the client came by TLS: as the embedding application, or a trusted proxy, says, for
+    /// the node itself takes none.
     pub secure: bool,
     /// Milliseconds since the Unix epoch.
     pub issued: u64,
@@ -41,7 +42,7 @@ impl HandshakeDetails {
             time: javascript_date(handshake.issued_ms),
             address: handshake.address.ip().to_string(),
             xdomain: headers.contains_key("origin"),
-            secure: false,
+            secure: handshake.secure,
             issued: handshake.issued_ms,
             url: handshake.url.to_string(),
             query: query(&handshake.url),
@@ -151,6 +152,7 @@ mod tests {
         let handshake = Handshake {
             sid: "sid".into(),
             address: ([10, 0, 0, 7], 1234).into(),
+            secure: true,
             issued_ms: 0,
             url: "/socket.io/?x=1".into(),
             headers: [("origin", "http://a"), ("x-a", "1"), ("x-a", "2")]
@@ -162,7 +164,7 @@ mod tests {
         let time = "Thu Jan 01 1970 00:00:00 GMT+0000 (Coordinated Universal Time)";
         let wanted = json!({
             "headers": {"origin": "http://a", "x-a": "1, 2"}, "time": time, "address": "10.0.0.7",
-            "xdomain": true, "secure": false, "issued": 0, "url": "/socket.io/?x=1",
+            "xdomain": true, "secure": true, "issued": 0, "url": "/socket.io/?x=1",
             "query": {"x": "1"}, "auth": {},
         });
         assert_eq!(serde_json::to_value(&details).unwrap(), wanted);

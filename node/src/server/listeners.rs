@@ -1,61 +1,146 @@
-//! Catch-all listeners, and middleware for the events of one socket.
+//! Who listens to what, in which order; and middleware for the events of one socket.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use foldhash::fast::RandomState;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use super::extract::{Args, ExtractError};
 use super::handler::BoxHandler;
 use super::socket::Socket;
 use crate::socketio::{Payload, from_event};
 
-/// Names a catch-all listener, to take it away again.
+/// Names a listener, to take it away again. No two of a process are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerId(u64);
 
-/// The catch-all listeners of one direction, in the order in which they are called.
-#[derive(Default)]
-pub(crate) struct CatchAll {
-    next_id: u64,
-    listeners: Vec<(ListenerId, BoxHandler)>,
+impl ListenerId {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
-impl CatchAll {
+#[derive(Clone)]
+pub(crate) struct Listener {
+    id: ListenerId,
+    pub(crate) handler: BoxHandler,
+    /// It is taken away before it runs for the first time.
+    is_once: bool,
+}
+
+/// Handlers that are there to be called: seldom more than the two that a socket and its namespace
+/// have, so that they need no memory of their own.
+pub(crate) type Called = SmallVec<[BoxHandler; 2]>;
+
+/// The listeners to one thing, in the order in which they are called.
+#[derive(Clone, Default)]
+pub(crate) struct Listeners(SmallVec<[Listener; 1]>);
+
+impl Listeners {
     pub(crate) fn append(&mut self, handler: BoxHandler) -> ListenerId {
-        let id = self.new_id();
-        self.listeners.push((id, handler));
-        id
+        self.insert(self.0.len(), handler, false)
     }
 
     pub(crate) fn prepend(&mut self, handler: BoxHandler) -> ListenerId {
-        let id = self.new_id();
-        self.listeners.insert(0, (id, handler));
+        self.insert(0, handler, false)
+    }
+
+    fn insert(&mut self, place: usize, handler: BoxHandler, is_once: bool) -> ListenerId {
+        let id = ListenerId::new();
+        self.0.insert(place, Listener { id, handler, is_once });
         id
     }
 
     /// Takes one away, or (`None`) all.
     pub(crate) fn remove(&mut self, id: Option<ListenerId>) {
-        self.listeners.retain(|(listener, _)| id.is_some_and(|id| *listener != id));
+        self.0.retain(|listener| id.is_some_and(|id| listener.id != id));
     }
 
     pub(crate) fn ids(&self) -> Vec<ListenerId> {
-        self.listeners.iter().map(|(id, _)| *id).collect()
+        self.0.iter().map(|listener| listener.id).collect()
     }
 
-    pub(crate) fn handlers(&self) -> Vec<BoxHandler> {
-        self.listeners.iter().map(|(_, handler)| handler.clone()).collect()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &BoxHandler> {
+        self.0.iter().map(|listener| &listener.handler)
+    }
+
+    pub(crate) fn handlers(&self) -> Called {
+        self.iter().cloned().collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.listeners.is_empty()
+        self.0.is_empty()
+    }
+}
+
+/// The listeners to events, by the events' names.
+#[derive(Clone, Default)]
+pub(crate) struct EventListeners(HashMap<Box<str>, Listeners, RandomState>);
+
+impl EventListeners {
+    pub(crate) fn of(&self, event: &str) -> &[Listener] {
+        self.0.get(event).map_or(&[], |listeners| &listeners.0)
     }
 
-    fn new_id(&mut self) -> ListenerId {
-        self.next_id += 1;
-        ListenerId(self.next_id)
+    pub(crate) fn append(&mut self, event: &str, handler: BoxHandler) -> ListenerId {
+        self.0.entry(event.into()).or_default().append(handler)
+    }
+
+    pub(crate) fn append_once(&mut self, event: &str, handler: BoxHandler) -> ListenerId {
+        let listeners = self.0.entry(event.into()).or_default();
+        listeners.insert(listeners.0.len(), handler, true)
+    }
+
+    pub(crate) fn prepend(&mut self, event: &str, handler: BoxHandler) -> ListenerId {
+        self.0.entry(event.into()).or_default().prepend(handler)
+    }
+
+    pub(crate) fn prepend_once(&mut self, event: &str, handler: BoxHandler) -> ListenerId {
+        self.0.entry(event.into()).or_default().insert(0, handler, true)
+    }
+
+    pub(crate) fn remove_event(&mut self, event: &str) {
+        self.0.remove(event);
+    }
+
+    pub(crate) fn remove(&mut self, id: ListenerId) {
+        self.0.retain(|_event, listeners| {
+            listeners.remove(Some(id));
+            !listeners.is_empty()
+        });
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn ids(&self, event: &str) -> Vec<ListenerId> {
+        self.of(event).iter().map(|listener| listener.id).collect()
+    }
+
+    /// The events that are listened to, in the order of their names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.0.keys().map(|name| name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Those that are to be called for an event now: the ones for once are gone then.
+    pub(crate) fn take(&mut self, event: &str) -> Called {
+        let Some(listeners) = self.0.get_mut(event) else { return Called::new() };
+        let called = listeners.handlers();
+        listeners.0.retain(|listener| !listener.is_once);
+        if listeners.is_empty() {
+            self.0.remove(event);
+        }
+        called
     }
 }
 

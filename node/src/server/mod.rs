@@ -13,6 +13,7 @@ mod connection;
 mod dispatch;
 mod drafts;
 mod dynamic;
+mod events;
 mod extract;
 mod front;
 mod gone;
@@ -32,7 +33,7 @@ mod server_side;
 mod session;
 mod socket;
 
-pub use ack::{Ack, AckEmit, AckError};
+pub use ack::{Ack, AckEmit, AckError, Answered};
 pub use conn::Conn;
 pub use dynamic::{InvalidPattern, ParentNamespace, ParentOperator};
 pub use extract::{

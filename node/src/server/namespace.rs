@@ -1,6 +1,5 @@
 //! A namespace: its handlers, its middleware, and its sockets on all nodes.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::atomic::AtomicUsize;
@@ -12,7 +11,8 @@ use serde::Serialize;
 
 use super::ack::AckEmit;
 use super::dynamic::ParentInner;
-use super::handler::{BoxHandler, Handler, boxed};
+use super::handler::{Handler, boxed};
+use super::listeners::{EventListeners, ListenerId, Listeners};
 use super::middleware::{self, BoxMiddleware, ConnectError};
 use super::operator::{IntoRooms, Operator};
 use super::receipts::{Agreed, EmitError};
@@ -26,11 +26,11 @@ use crate::raft::state::{SocketId, Target};
 /// that a socket without handlers of its own costs nothing for them.
 #[derive(Clone, Default)]
 pub(crate) struct Handlers {
-    pub(crate) connect: Option<BoxHandler>,
-    pub(crate) disconnecting: Option<BoxHandler>,
-    pub(crate) disconnect: Option<BoxHandler>,
-    pub(crate) error: Option<BoxHandler>,
-    pub(crate) events: HashMap<Box<str>, BoxHandler, foldhash::fast::RandomState>,
+    pub(crate) connect: Listeners,
+    pub(crate) disconnecting: Listeners,
+    pub(crate) disconnect: Listeners,
+    pub(crate) error: Listeners,
+    pub(crate) events: EventListeners,
     pub(crate) server_events: ServerHandlers,
     pub(crate) middleware: Vec<BoxMiddleware>,
 }
@@ -54,39 +54,40 @@ impl Registry {
         self.handlers.load()
     }
 
-    fn register(&self, register: impl FnOnce(&mut Handlers)) {
+    fn register<R>(&self, register: impl FnOnce(&mut Handlers) -> R) -> R {
         let _guard = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
         let mut handlers = Handlers::clone(&self.handlers.load());
-        register(&mut handlers);
+        let registered = register(&mut handlers);
         self.handlers.store(Arc::new(handlers));
+        registered
     }
 
     pub(crate) fn on_connect<Args>(&self, handler: impl Handler<Args>) {
-        self.register(|handlers| handlers.connect = Some(boxed(handler)));
+        self.register(|handlers| handlers.connect.append(boxed(handler)));
     }
 
-    pub(crate) fn on<Args>(&self, event: &str, handler: impl Handler<Args>) {
-        self.register(|handlers| {
-            handlers.events.insert(event.into(), boxed(handler));
-        });
+    pub(crate) fn on<Args>(&self, event: &str, handler: impl Handler<Args>) -> ListenerId {
+        self.register(|handlers| handlers.events.append(event, boxed(handler)))
     }
 
     pub(crate) fn off(&self, event: &str) {
-        self.register(|handlers| {
-            handlers.events.remove(event);
-        });
+        self.register(|handlers| handlers.events.remove_event(event));
+    }
+
+    pub(crate) fn remove_listener(&self, listener: ListenerId) {
+        self.register(|handlers| handlers.events.remove(listener));
     }
 
     pub(crate) fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) {
-        self.register(|handlers| handlers.disconnecting = Some(boxed(handler)));
+        self.register(|handlers| handlers.disconnecting.append(boxed(handler)));
     }
 
     pub(crate) fn on_disconnect<Args>(&self, handler: impl Handler<Args>) {
-        self.register(|handlers| handlers.disconnect = Some(boxed(handler)));
+        self.register(|handlers| handlers.disconnect.append(boxed(handler)));
     }
 
     pub(crate) fn on_error<Args>(&self, handler: impl Handler<Args>) {
-        self.register(|handlers| handlers.error = Some(boxed(handler)));
+        self.register(|handlers| handlers.error.append(boxed(handler)));
     }
 
     pub(crate) fn on_server_event<F, Fut>(&self, event: &str, handler: F)
@@ -95,7 +96,8 @@ impl Registry {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.register(|handlers| {
-            handlers.server_events.insert(event.into(), server_side::boxed(handler));
+            let listeners = handlers.server_events.entry(event.into()).or_default();
+            listeners.push(server_side::boxed(handler));
         });
     }
 
@@ -158,16 +160,38 @@ impl NamespaceHandle {
         self
     }
 
-    /// Runs for each event of that name, in the order in which a client's events came. A later
-    /// handler for the name replaces this one; a socket's own handler comes first.
+    /// Runs for each event of that name, in the order in which a client's events came. All
+    /// handlers for a name run, in the order of their registration, and then the
+    /// [socket's own](Socket::on). If several may answer the event, the first answer counts.
     pub fn on<Args>(&self, event: &str, handler: impl Handler<Args>) -> &Self {
         self.0.registry.on(event, handler);
         self
     }
 
-    /// Takes a handler of [`on`](Self::on) away.
+    /// The same as [`on`](Self::on), with a name by which to take the handler away.
+    pub fn add_listener<Args>(&self, event: &str, handler: impl Handler<Args>) -> ListenerId {
+        self.0.registry.on(event, handler)
+    }
+
+    /// Takes one handler away.
+    pub fn remove_listener(&self, listener: ListenerId) {
+        self.0.registry.remove_listener(listener);
+    }
+
+    /// Takes all handlers for an event away.
     pub fn off(&self, event: &str) {
         self.0.registry.off(event);
+    }
+
+    /// The handlers for an event, in the order in which they are called; without those that
+    /// sockets have of their own.
+    pub fn listeners(&self, event: &str) -> Vec<ListenerId> {
+        self.0.handlers().events.ids(event)
+    }
+
+    /// The events that there are handlers for, in the order of their names.
+    pub fn event_names(&self) -> Vec<String> {
+        self.0.handlers().events.names()
     }
 
     /// Runs when a socket is about to leave, its rooms still known; takes a [`Reason`](super::Reason).
@@ -191,6 +215,7 @@ impl NamespaceHandle {
 
     /// Runs for each event of that name that the application on another node
     /// [emits](Self::server_side_emit) in this namespace; those of one node start in their order.
+    /// All handlers for a name run, and the first answer counts.
     pub fn on_server_event<F, Fut>(&self, event: &str, handler: F) -> &Self
     where
         F: Fn(ServerEvent) -> Fut + Send + Sync + 'static,
@@ -200,7 +225,7 @@ impl NamespaceHandle {
         self
     }
 
-    /// Takes a handler of [`on_server_event`](Self::on_server_event) away.
+    /// Takes all handlers of [`on_server_event`](Self::on_server_event) for an event away.
     pub fn off_server_event(&self, event: &str) {
         self.0.registry.off_server_event(event);
     }

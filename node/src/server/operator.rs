@@ -146,9 +146,11 @@ impl Operator {
         self
     }
 
-    /// Whether to compress the packet; as with the official server unless it compresses messages,
-    /// it makes no difference: polling responses are compressed by their size.
-    pub fn compress(self, _compress: bool) -> Self {
+    /// Whether the packet is worth compressing, as it is unless said otherwise. A polling response
+    /// is compressed by its length, but not if that is true of none of its packets; WebSocket
+    /// messages are never compressed.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.flags.uncompressed = !compress;
         self
     }
 

@@ -6,46 +6,29 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::handler::BoxHandler;
-use super::listeners::{BoxEventMiddleware, CatchAll};
+use super::listeners::{BoxEventMiddleware, Called, EventListeners, Listeners};
 
 #[derive(Default)]
 pub(crate) struct Own {
-    pub(crate) events: HashMap<Box<str>, OwnHandler>,
-    pub(crate) disconnecting: Option<BoxHandler>,
-    pub(crate) disconnect: Option<BoxHandler>,
-    pub(crate) error: Option<BoxHandler>,
-    pub(crate) upgrade: Option<BoxHandler>,
-    pub(crate) incoming: CatchAll,
-    pub(crate) outgoing: CatchAll,
+    pub(crate) events: EventListeners,
+    pub(crate) disconnecting: Listeners,
+    pub(crate) disconnect: Listeners,
+    pub(crate) error: Listeners,
+    pub(crate) upgrade: Listeners,
+    pub(crate) incoming: Listeners,
+    pub(crate) outgoing: Listeners,
     pub(crate) middleware: Vec<BoxEventMiddleware>,
     pub(crate) extensions: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     pub(crate) data: Arc<Map<String, Value>>,
 }
 
-pub(crate) struct OwnHandler {
-    pub(crate) handler: BoxHandler,
-    /// It is taken away before it runs for the first time.
-    pub(crate) is_once: bool,
-}
-
-/// What stands before an event's handler.
+/// What stands before an event's handlers.
 pub(crate) struct Gate {
-    pub(crate) incoming: Vec<BoxHandler>,
+    pub(crate) incoming: Called,
     pub(crate) middleware: Vec<BoxEventMiddleware>,
 }
 
 impl Own {
-    /// The handler of an event.
-    pub(crate) fn take_handler(&mut self, event: &str) -> Option<BoxHandler> {
-        let own = self.events.get(event)?;
-        let handler = own.handler.clone();
-        if own.is_once {
-            self.events.remove(event);
-        }
-        Some(handler)
-    }
-
     /// What stands before the handlers of incoming events, if anything does.
     pub(crate) fn gate(&self) -> Option<Gate> {
         let is_open = self.incoming.is_empty() && self.middleware.is_empty();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -31,16 +31,18 @@ const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
 pub(crate) type BoxServerHandler = Arc<dyn Fn(ServerEvent) -> HandlerFuture + Send + Sync>;
 
 /// The handlers of a namespace for server-side events, by name.
-pub(crate) type ServerHandlers = HashMap<Box<str>, BoxServerHandler>;
+pub(crate) type ServerHandlers = HashMap<Box<str>, Vec<BoxServerHandler>>;
 
 /// An event from another node's application.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerEvent {
     from: NodeId,
     namespace: NamespaceHandle,
     io: Io,
     payload: Payload,
-    reply: Reply,
+    /// Shared by all handlers of the event, until one answers. Dropped by the last, it tells that
+    /// there is no answer.
+    reply: Arc<Mutex<Option<Reply>>>,
 }
 
 impl ServerEvent {
@@ -67,16 +69,24 @@ impl ServerEvent {
         Args { event: self.payload.clone() }
     }
 
-    /// Whether the other node waits for an answer.
+    /// Whether the other node waits for an answer, and has none yet.
     pub fn wants_answer(&self) -> bool {
-        self.reply.is_wanted()
+        self.reply().as_ref().is_some_and(Reply::is_wanted)
     }
 
-    /// Answers the other node. An event that is dropped unanswered counts as one without answer.
+    /// Answers the other node, unless another handler has. An event that all drop unanswered
+    /// counts as one without answer.
     pub fn answer(self, args: &(impl Serialize + ?Sized)) -> Result<(), EmitError> {
         let payload = to_payload(None, args).map_err(EmitError::Encode)?;
-        self.reply.send(payload);
+        let reply = self.reply().take();
+        if let Some(reply) = reply {
+            reply.send(payload);
+        }
         Ok(())
+    }
+
+    fn reply(&self) -> MutexGuard<'_, Option<Reply>> {
+        self.reply.lock().expect("nothing panics while it holds a reply")
     }
 }
 
@@ -140,17 +150,18 @@ pub(crate) async fn answer_questions(io: Io, mut questions: mpsc::Receiver<Asked
             }
             (Question::ServerEvent(payload), Some(namespace)) => {
                 let namespace = NamespaceHandle(namespace);
-                call(ServerEvent { from, namespace, io: io.clone(), payload, reply });
+                let reply = Arc::new(Mutex::new(Some(reply)));
+                call(&ServerEvent { from, namespace, io: io.clone(), payload, reply });
             }
         }
     }
 }
 
-/// Calls the handler of an event; without one, its reply is dropped.
-fn call(event: ServerEvent) {
+/// Calls the handlers of an event; without any, its reply is dropped.
+fn call(event: &ServerEvent) {
     let Some(name) = event.payload.event_name() else { return };
-    let handler = event.namespace.0.handlers().server_events.get(&*name).cloned();
-    let Some(handler) = handler else { return };
-    let io = event.io.clone();
-    handler::call_in_place(|| handler(event), io.cluster());
+    let handlers = event.namespace.0.handlers();
+    for handler in handlers.server_events.get(&*name).into_iter().flatten() {
+        handler::call_in_place(|| handler(event.clone()), event.io.cluster());
+    }
 }

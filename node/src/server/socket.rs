@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 use super::ack::AckEmit;
 use super::conn::Conn;
 use super::extract::{Context, Occasion};
-use super::handler::{self, BoxHandler, Handler, boxed};
+use super::handler::{self, Handler, boxed};
 use super::handshake::HandshakeDetails;
 use super::io::Io;
 use super::legacy;
 use super::listeners::{self, Event, EventError, ListenerId};
 use super::namespace::{NamespaceHandle, NamespaceInner};
 use super::operator::{IntoRooms, Operator, check_event};
-use super::own::{Gate, Own, OwnHandler};
+use super::own::{Gate, Own};
 use super::receipts::{Agreed, EmitError};
 use super::session::Session;
 use crate::adapter::{Above, Cluster, Encoded, Phase, Recipient};
@@ -307,30 +307,8 @@ impl Socket {
         self.itself().disconnect_sockets(close)
     }
 
-    /// Runs for each event of that name of this socket alone.
-    pub fn on<Args>(&self, event: &str, handler: impl Handler<Args>) {
-        self.set_handler(event, boxed(handler), false);
-    }
-
-    /// Runs for the next event of that name of this socket alone.
-    pub fn once<Args>(&self, event: &str, handler: impl Handler<Args>) {
-        self.set_handler(event, boxed(handler), true);
-    }
-
-    fn set_handler(&self, event: &str, handler: BoxHandler, is_once: bool) {
-        let handler = OwnHandler { handler, is_once };
-        self.change_own(|own| own.events.insert(event.into(), handler));
-    }
-
-    /// Takes a handler of [`on`](Self::on) or [`once`](Self::once) away.
-    pub fn off(&self, event: &str) {
-        if let Some(mut own) = self.own() {
-            own.events.remove(event);
-        }
-    }
-
     /// Asks `middleware`, after those added before, about each event of this socket before its
-    /// handler is called. An event that it refuses is not handled; the error goes to
+    /// handlers are called. An event that it refuses is not handled; the error goes to
     /// [`on_error`](Self::on_error).
     pub fn with<F, Fut>(&self, middleware: F)
     where
@@ -341,7 +319,7 @@ impl Socket {
         self.change_own(|own| own.middleware.push(middleware));
     }
 
-    /// Runs for every event of this socket, before its middleware and its handler.
+    /// Runs for every event of this socket, before its middleware and its handlers.
     pub fn on_any<Args>(&self, handler: impl Handler<Args>) -> ListenerId {
         let handler = boxed(handler);
         self.change_own(|own| own.incoming.append(handler))
@@ -401,25 +379,6 @@ impl Socket {
         self.0.namespace.adapter.hear(&self.0.recipient, hears);
     }
 
-    /// Runs when something went wrong with this socket that goes on all the same; takes an
-    /// [`EventError`]. The namespace's own handler comes first.
-    pub fn on_error<Args>(&self, handler: impl Handler<Args>) {
-        let handler = boxed(handler);
-        self.change_own(|own| own.error = Some(handler));
-    }
-
-    /// Runs when this socket is about to leave, its rooms still known.
-    pub fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) {
-        let handler = boxed(handler);
-        self.change_own(|own| own.disconnecting = Some(handler));
-    }
-
-    /// Runs when this socket has left.
-    pub fn on_disconnect<Args>(&self, handler: impl Handler<Args>) {
-        let handler = boxed(handler);
-        self.change_own(|own| own.disconnect = Some(handler));
-    }
-
     pub(crate) fn recipient(&self) -> &Arc<Recipient> {
         &self.0.recipient
     }
@@ -449,46 +408,21 @@ impl Socket {
         self.0.io.cluster()
     }
 
-    /// The socket's own handler for an event.
-    pub(crate) fn take_own_handler(&self, event: &str) -> Option<BoxHandler> {
-        self.own()?.take_handler(event)
-    }
-
     /// What stands before the handlers of its events, if anything does.
     pub(crate) fn gate(&self) -> Option<Gate> {
         self.own()?.gate()
-    }
-
-    /// The namespace's handler for errors, then its own.
-    pub(crate) fn error_handlers(&self) -> [Option<BoxHandler>; 2] {
-        let own = self.own().and_then(|own| own.error.clone());
-        [self.0.namespace.handlers().error.clone(), own]
-    }
-
-    /// Its handler for another transport of its connection.
-    pub(crate) fn upgrade_handler(&self) -> Option<BoxHandler> {
-        self.own()?.upgrade.clone()
     }
 
     fn call_outgoing(&self, event: &Payload) {
         let listeners = self.own().map(|own| own.outgoing.handlers()).unwrap_or_default();
         let name = if listeners.is_empty() { None } else { event.event_name() };
         let Some(name) = name else { return };
-        let occasion = Occasion::Event { name: &name, payload: event, ack_id: None };
+        let occasion =
+            Occasion::Event { name: &name, payload: event, ack_id: None, answered: None };
         let context = Context { socket: self, occasion };
         for listener in &listeners {
             handler::run(listener, &context, self.cluster());
         }
-    }
-
-    /// The namespace's handlers for the end of a socket, then its own.
-    pub(crate) fn disconnect_handlers(&self) -> [[Option<BoxHandler>; 2]; 2] {
-        let (own_first, own_last) = self
-            .own()
-            .map(|own| (own.disconnecting.clone(), own.disconnect.clone()))
-            .unwrap_or_default();
-        let handlers = self.0.namespace.handlers();
-        [[handlers.disconnecting.clone(), own_first], [handlers.disconnect.clone(), own_last]]
     }
 
     pub(crate) fn push(&self, packet: Arc<Encoded>) {
@@ -499,7 +433,7 @@ impl Socket {
         self.0.early.lock().expect("nothing panics while it holds a socket's early rooms")
     }
 
-    fn own(&self) -> Option<MutexGuard<'_, Own>> {
+    pub(super) fn own(&self) -> Option<MutexGuard<'_, Own>> {
         // A value that panics as it is dropped leaves a map without it.
         self.0.own.get().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -12,6 +12,7 @@ use super::compression::{Encoding, compress_response};
 use super::connections::Connections;
 use super::hooks::{ConnectionError, ErrorContext, Forbidden, Hooks, head};
 use super::listener::Transport;
+use super::polling::Uncompressed;
 
 /// What is kept of a request until its answer is there.
 pub(crate) struct Asked {
@@ -59,7 +60,10 @@ impl Transport {
             // It would take packets for an attack.
             response.headers_mut().insert(header::X_XSS_PROTECTION, HeaderValue::from_static("0"));
         }
-        if let (Some(config), Some(encoding)) = (self.config.http_compression, asked.encoding) {
+        let is_compressible = response.extensions().get::<Uncompressed>().is_none();
+        if let (Some(config), Some(encoding)) = (self.config.http_compression, asked.encoding)
+            && is_compressible
+        {
             response = compress_response(config, encoding, response).await;
         }
         asked.edit_headers(&mut response, hooks);

@@ -53,8 +53,11 @@ pub enum Refusal {
 pub struct Handshake {
     /// The connection's Engine.IO id.
     pub sid: ByteString,
-    /// The client's address, as the stream has it.
+    /// The client's address, as the stream has it, or as a trusted proxy says: then its port is 0,
+    /// unless the proxy tells it.
     pub address: SocketAddr,
+    /// Whether the client came by TLS: as the embedding application, or a trusted proxy, says.
+    pub secure: bool,
     /// Milliseconds since the Unix epoch.
     pub issued_ms: u64,
     /// Path and query, as they came.

@@ -26,14 +26,20 @@ use super::polling::empty;
 pub struct EngineLayer {
     transport: Arc<Transport>,
     address: Arc<FindAddress>,
+    secure: Arc<FindSecure>,
 }
 
 type FindAddress = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
+type FindSecure = dyn Fn(&Extensions) -> bool + Send + Sync;
+
+/// Marks a request that came by TLS.
+#[derive(Clone, Copy)]
+pub(super) struct Secure;
 
 impl EngineLayer {
     pub fn new(transport: Arc<Transport>) -> Self {
         let address = Arc::new(|extensions: &Extensions| extensions.get().copied());
-        Self { transport, address }
+        Self { transport, address, secure: Arc::new(|_extensions| false) }
     }
 
     /// Tells how to find a client's address among the extensions of its request; with axum it is
@@ -46,17 +52,30 @@ impl EngineLayer {
         self
     }
 
+    /// Tells from its extensions whether a request came by TLS, which is `handshake.secure`; false
+    /// if nothing is said. A server that takes TLS alone says `|_| true`.
+    pub fn with_secure(
+        mut self,
+        find: impl Fn(&Extensions) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.secure = Arc::new(find);
+        self
+    }
+
     /// A service that stands alone: what is not Engine.IO's is not found.
     pub fn into_service(self) -> EngineService<NotFound> {
         self.layer(NotFound)
     }
 
-    fn respond<B>(&self, request: Request<B>) -> BoxFuture<'static, Response<Full<Bytes>>>
+    fn respond<B>(&self, mut request: Request<B>) -> BoxFuture<'static, Response<Full<Bytes>>>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let address = (self.address)(request.extensions());
         let address = address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        if (self.secure)(request.extensions()) {
+            request.extensions_mut().insert(Secure);
+        }
         let transport = Arc::clone(&self.transport);
         Box::pin(transport.respond(request.map(RequestBody::boxed), address))
     }

@@ -36,9 +36,20 @@ pub(crate) struct Post {
     pub(crate) answer: oneshot::Sender<PostAnswer>,
 }
 
+/// The packets of a response, and whether any of them is worth compressing it.
+#[derive(Debug)]
+pub(crate) struct PacketsBody {
+    bytes: Vec<u8>,
+    is_compressible: bool,
+}
+
+/// Marks a response that is sent as it is, whatever its length.
+#[derive(Clone, Copy)]
+pub(crate) struct Uncompressed;
+
 #[derive(Debug)]
 pub(crate) enum PollAnswer {
-    Packets(Vec<u8>),
+    Packets(PacketsBody),
     /// Another poll is open.
     Overlap,
 }
@@ -139,6 +150,7 @@ impl Polling {
         let Some(poll) = self.poll.take() else { return };
         metrics::PACKETS_SENT.add(packets.len() as u64);
         let form = form(self.encoding, &packets);
+        let is_compressible = packets.iter().any(|packet| packet.is_compressible());
         let mut body = Vec::new();
         metrics::DELIVERY_DELAY.record_all(packets.into_iter().map(|packet| {
             append(&packet, form, &mut body);
@@ -149,6 +161,7 @@ impl Polling {
         }
         metrics::SENT_BYTES.add(body.len() as u64);
         // A client that went away just now loses them, as with the official server.
+        let body = PacketsBody { bytes: body, is_compressible };
         let _ = poll.send(PollAnswer::Packets(body));
     }
 }
@@ -184,7 +197,13 @@ pub(crate) async fn poll(commands: &mpsc::Sender<Command>) -> Option<Response<Fu
     let (answer, answered) = oneshot::channel();
     commands.send(Command::Poll(answer)).await.ok()?;
     Some(match answered.await.ok()? {
-        PollAnswer::Packets(body) => packets_response(body),
+        PollAnswer::Packets(PacketsBody { bytes, is_compressible }) => {
+            let mut response = packets_response(bytes);
+            if !is_compressible {
+                response.extensions_mut().insert(Uncompressed);
+            }
+            response
+        }
         PollAnswer::Overlap => empty(StatusCode::BAD_REQUEST),
     })
 }

@@ -24,6 +24,7 @@ use super::client::{Client, Handshake, Refusal};
 use super::connection::{self, ConnectionTask};
 use super::connections::{Handle, Registration};
 use super::cookie::set_cookie;
+use super::embed::Secure;
 use super::hooks::{Halt, Hooks};
 use super::listener::Transport;
 use super::polling::{self, Command, Polling, empty};
@@ -130,7 +131,7 @@ impl Transport {
         address: SocketAddr,
     ) -> Response<Full<Bytes>> {
         let sid = self.new_sid();
-        let handshake = Arc::new(handshake(sid, &mut request, address));
+        let handshake = Arc::new(self.handshake(sid, &mut request, address));
         let Some((client, outbox)) = self.accept(handshake, encoding) else {
             return empty(StatusCode::INTERNAL_SERVER_ERROR);
         };
@@ -156,7 +157,7 @@ impl Transport {
     ) -> Result<Response<Full<Bytes>>, RequestError> {
         let response = websocket::accept(&request).ok_or(RequestError::BadRequest)?;
         let sid = self.new_sid();
-        let handshake = Arc::new(handshake(sid, &mut request, address));
+        let handshake = Arc::new(self.handshake(sid, &mut request, address));
         let transport = Arc::clone(self);
         self.tasks.spawn(async move {
             let upgraded = transport.upgraded(request, encoding).await;
@@ -317,26 +318,34 @@ impl Transport {
         let task = ConnectionTask::new(transport, client, outbox, registration, config, tasks);
         self.tasks.spawn(Box::new(task).run(read_ahead));
     }
-}
 
-fn handshake<B>(sid: Sid, request: &mut Request<B>, address: SocketAddr) -> Handshake {
-    // The stream's part stays with the request, for the handshake outlives it.
-    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let extensions = std::mem::take(request.extensions_mut());
-    if let Some(on_upgrade) = on_upgrade {
-        request.extensions_mut().insert(on_upgrade);
-    }
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let headers = request.headers().iter().map(|(name, value)| {
-        (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into())
-    });
-    Handshake {
-        sid: sid.as_str().into(),
-        address,
-        issued_ms: since_epoch.as_millis() as u64,
-        url: request.uri().to_string().into(),
-        headers: headers.collect(),
-        extensions,
+    fn handshake<B>(&self, sid: Sid, request: &mut Request<B>, peer: SocketAddr) -> Handshake {
+        // The stream's part stays with the request, for the handshake outlives it.
+        let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let mut extensions = std::mem::take(request.extensions_mut());
+        if let Some(on_upgrade) = on_upgrade {
+            request.extensions_mut().insert(on_upgrade);
+        }
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let headers = request.headers().iter().map(|(name, value)| {
+            (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into())
+        });
+        let said = |name| {
+            let values = request.headers().get_all(name).iter();
+            values.filter_map(|value| value.to_str().ok())
+        };
+        let is_stream_secure = extensions.remove::<Secure>().is_some();
+        let trust = &self.config.trust_proxy;
+        let scheme = said("x-forwarded-proto").next_back();
+        Handshake {
+            sid: sid.as_str().into(),
+            address: trust.client(peer, said("x-forwarded-for")),
+            secure: trust.is_secure(peer.ip(), scheme, is_stream_secure),
+            issued_ms: since_epoch.as_millis() as u64,
+            url: request.uri().to_string().into(),
+            headers: headers.collect(),
+            extensions,
+        }
     }
 }
 

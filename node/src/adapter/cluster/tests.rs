@@ -165,6 +165,7 @@ async fn broadcast_of_a_peer_waits_for_what_its_sender_had_applied() {
         payload: event("early"),
         volatile: false,
         ack: None,
+        uncompressed: false,
     };
     node.adapter.cluster.handle_broadcast(7, broadcast);
     for _ in 0..10 {

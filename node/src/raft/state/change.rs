@@ -224,6 +224,8 @@ pub struct Packet {
     pub payload: Payload,
     /// The proposer's key for the acks it gathers; every node answers it through the peers.
     pub ack: Option<u64>,
+    /// By itself it is no reason to compress a response that it is in.
+    pub uncompressed: bool,
 }
 
 /// Whose socket it is.

@@ -496,6 +496,7 @@ fn packet_passes_through() {
         target: to(&["a"]),
         payload: crate::socketio::Payload { json: "[1]".into(), attachments: vec![] },
         ack: Some(1),
+        uncompressed: true,
     };
     let applied = log.propose(1, Change::Packet(Box::new(packet.clone())));
     let effect = Effect::Packet(Box::new(packet), log.owner(1));

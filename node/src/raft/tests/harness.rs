@@ -189,6 +189,7 @@ pub(super) fn packet(text: &str) -> Change {
         target: Target::default(),
         payload: Payload { json: format!("[\"{text}\"]").into(), attachments: Vec::new() },
         ack: None,
+        uncompressed: false,
     }))
 }
 

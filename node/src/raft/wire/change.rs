@@ -95,6 +95,7 @@ fn change_to_wire(change: &Change) -> proto::Change {
             json: text_to_wire(&packet.payload.json),
             attachments: packet.payload.attachments.clone(),
             ack: packet.ack,
+            uncompressed: packet.uncompressed,
         }),
         Change::SocketDetached { socket, claim } => Kind::SocketDetached(proto::SocketDetached {
             socket: id_to_wire(socket.as_str()),
@@ -174,6 +175,7 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
             target: target(packet.target)?,
             payload: Payload { json: text(packet.json)?, attachments: packet.attachments },
             ack: packet.ack,
+            uncompressed: packet.uncompressed,
         })),
         Kind::SocketDetached(detached) => {
             Change::SocketDetached { socket: socket_id(&detached.socket)?, claim: detached.claim }
@@ -325,6 +327,7 @@ mod tests {
                     attachments: vec![Bytes::from_static(&[0, 255])],
                 },
                 ack: Some(0),
+                uncompressed: true,
             })),
             Change::SocketDetached { socket, claim: u64::MAX },
             Change::SocketClaim(Box::new(SocketClaim {

@@ -22,6 +22,7 @@ fn packet(target: Target) -> Change {
         target,
         payload: Payload { json: r#"["m"]"#.into(), attachments: Vec::new() },
         ack: None,
+        uncompressed: false,
     }))
 }
 
