@@ -30,10 +30,10 @@ CLUSTER := target/release/cluster --nodes $(NODES) --delivery $(DELIVERY) --flot
 	--client-dir $(CLIENT_DIR) --config deploy/local.toml
 
 .PHONY: help setup build cluster run check test unit-test cluster-test client-test differential-test matrix-test \
-	balancer-test browser-test sim-test fuzz-test bench reference
+	balancer-test browser-test dialects-test sim-test fuzz-test bench reference
 
 help: ## Lists these commands.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+%?:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) $(HAPROXY) ## Installs what the tests need: npm and Python packages, Chromium, HAProxy.
 
@@ -75,7 +75,7 @@ check: ## Format and lints; a warning is an error.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-test: check build unit-test cluster-test client-test differential-test matrix-test balancer-test browser-test fuzz-test ## Everything that CI runs.
+test: check build unit-test cluster-test client-test differential-test matrix-test balancer-test browser-test dialects-test fuzz-test ## Everything that CI runs.
 
 unit-test: ## The node's own tests: cores, properties, one node at its public door.
 	cargo test --locked --package flotilla --package flotilla-proto
@@ -119,6 +119,18 @@ balancer-test: build $(JS_INSTALLED) $(HAPROXY) ## The client suites through a r
 
 browser-test: build $(JS_INSTALLED) $(CHROMIUM) ## The chat page in Chromium; UPDATE_SCREENSHOT=1 renews docs/chat.png.
 	$(CLUSTER) --dir target/browser-test --exec npm --prefix $(JS) run --silent browser
+
+# Nodes of an application of their own: no other one is served beside it.
+DIALECT = FLOTILLA_APPS='[]' target/release/cluster --nodes $(NODES) --client-dir $(CLIENT_DIR) --config deploy/local.toml
+
+dialects-test: build $(JS_INSTALLED) $(CHROMIUM) ## Applications in each dialect, and the dialects' examples with their pages, on three nodes.
+	cargo build --release --package flotilla --example routes
+	$(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent routes
+	$(DIALECT) --flotilla target/release/examples/routes --dir target/dialects-test --exec npm --prefix $(JS) run --silent routes-example
+
+example-%: build $(JS_INSTALLED) ## Runs an example of node/examples on three nodes until Ctrl-C: make example-routes.
+	cargo build --release --package flotilla --example $*
+	@exec env $(DIALECT) --flotilla target/release/examples/$* --port $(PORT) --dir target/example-$*
 
 # Without a sanitizer the stable compiler will do, and there is no unsafe code for one to watch.
 fuzz-test: ## Each fuzz target of the codecs for FUZZ_SECONDS.

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod client;
 pub mod cluster;
+pub mod dialects;
 pub mod follow;
 pub mod http;
 pub mod limits;

@@ -124,6 +124,7 @@ fn up(socket: SocketId) -> Change {
         pid: Pid::random(),
         namespace: "/".into(),
         session: SessionId::random(),
+        keep_session_ms: 0,
         rooms: Rooms::new(),
         recovery: None,
     }))

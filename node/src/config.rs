@@ -19,6 +19,7 @@ use crate::adapter::{DeliveryMode, OutboxLimits, OutboxPolicy, RecoveryConfig};
 use crate::engineio::EngineConfig;
 use crate::raft::config::{ClusterConfig, RaftConfig};
 use crate::raft::state::KEPT_PACKET_BYTES;
+use crate::server::SessionConfig;
 use crate::socketio::ParserChoice;
 
 /// The settings of a node, fixed at its start. The parts' own sections stand with the parts.
@@ -39,6 +40,7 @@ pub struct Config {
     pub raft: RaftConfig,
     pub engine: EngineConfig,
     pub socketio: SocketioConfig,
+    pub session: SessionConfig,
     /// By name; a namespace that is not here has the defaults.
     pub namespaces: BTreeMap<String, NamespaceConfig>,
     pub outbox: OutboxConfig,
@@ -58,6 +60,7 @@ impl Default for Config {
             raft: RaftConfig::default(),
             engine: EngineConfig::default(),
             socketio: SocketioConfig::default(),
+            session: SessionConfig::default(),
             namespaces: BTreeMap::new(),
             outbox: OutboxConfig::default(),
             log: LogConfig::default(),
@@ -227,6 +230,8 @@ impl Config {
         self.raft.check().map_err(|e| unusable(e.key.to_owned(), e.problem))?;
         let engine = self.engine.check();
         engine.map_err(|e| unusable(format!("engine.{}", e.key), e.reason.to_owned()))?;
+        let session = self.session.check();
+        session.map_err(|e| unusable(format!("session.{}", e.key), e.reason.to_owned()))?;
         EnvFilter::try_new(&self.log.filter)
             .map_err(|e| unusable("log.filter".to_owned(), e.to_string()))?;
         for (name, namespace) in &self.namespaces {

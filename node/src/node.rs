@@ -20,8 +20,9 @@ use crate::config::{App, Config};
 use crate::engineio::CloseReason;
 use crate::metrics::Gauges;
 use crate::net::{self, Dialer};
+use crate::raft::state::SessionKeys;
 use crate::raft::{Options, StartError as RaftError, Status, Threads};
-use crate::server::{Io, Settings};
+use crate::server::{Io, SessionLayer, Settings};
 use crate::telemetry::Exporter;
 use crate::transport::{Accept, EngineLayer, Pages, Transport};
 
@@ -199,6 +200,12 @@ impl Node {
         EngineLayer::new(self.transport.clone())
     }
 
+    /// Gives requests of an application's own routes the [sessions](crate::server::Session) that
+    /// their clients' sockets have.
+    pub fn session_layer(&self) -> SessionLayer {
+        SessionLayer::new(self.io.clone())
+    }
+
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
@@ -304,6 +311,7 @@ fn settings(config: &Config) -> Settings {
         connect_timeout: config.socketio.connect_timeout,
         delivery: delivery.collect(),
         recovery: recovery.collect(),
+        session: config.session.clone(),
         cleanup_empty_child_namespaces: config.socketio.cleanup_empty_child_namespaces,
     }
 }
@@ -319,6 +327,7 @@ fn raft_options(config: &Config, bound: SocketAddr) -> Options {
         dialer: Dialer::tcp(),
         threads: Threads::Own,
         disk: None,
+        session_keys: SessionKeys::new(config.session.index.iter().cloned()),
         clock: None,
     }
 }

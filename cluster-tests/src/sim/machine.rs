@@ -9,6 +9,7 @@ use flotilla::adapter::{DeliveryMode, Encoder};
 use flotilla::backbone::Backbone;
 use flotilla::net::{BoxedIo, Dialer, Incoming};
 use flotilla::raft::config::{ClusterConfig, RaftConfig};
+use flotilla::raft::state::SessionKeys;
 use flotilla::raft::{MemoryDisk, Options, Raft, Status, Threads};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -118,6 +119,7 @@ impl Machine {
             dialer: Dialer::new(dial),
             threads: Threads::Shared,
             disk: Some(self.disk.clone()),
+            session_keys: SessionKeys::default(),
             clock: Some(Arc::new(clock)),
         }
     }

@@ -125,7 +125,7 @@ impl Cluster {
         let adapter = Arc::new(Adapter {
             name: name.clone(),
             mode,
-            local: Local::new(self.shards),
+            local: Local::new(self.shards).with_session_keys(self.raft.view().session_keys()),
             connecting: Mutex::default(),
             recovery: recovery.map(Recovery::new),
             next_ack_id: AtomicU64::new(0),
@@ -351,12 +351,25 @@ impl Adapter {
     /// Makes a socket known to the cluster. Once that is agreed, the delivery task queues its
     /// CONNECT and moves it to [`Phase::Connected`].
     pub fn connect(&self, recipient: Arc<Recipient>, session: SessionId, rooms: Rooms) -> Receipt {
+        self.connect_with_session(recipient, session, None, rooms)
+    }
+
+    /// The same. With `keep` the session is made if it is not there, and outlives its sockets by
+    /// so much.
+    pub fn connect_with_session(
+        &self,
+        recipient: Arc<Recipient>,
+        session: SessionId,
+        keep: Option<Duration>,
+        rooms: Rooms,
+    ) -> Receipt {
         let connecting = Connecting::new(recipient);
         let up = SocketUp {
             socket: connecting.recipient.id,
             pid: connecting.pid,
             namespace: self.name.clone(),
             session,
+            keep_session_ms: keep.map_or(0, |keep| keep.as_millis() as u64),
             rooms,
             recovery: self.recovery.as_ref().map(Recovery::terms),
         };

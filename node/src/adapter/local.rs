@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytestring::ByteString;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use smallvec::SmallVec;
 
 use super::recipient::Recipient;
 use super::rooms::Watch;
-use crate::raft::state::{SessionValue, SocketId, Target};
+use crate::raft::state::{IndexEntry, SessionKeys, SessionValue, SocketId, Target};
 
 /// Which of the two memberships decides.
 ///
@@ -30,6 +30,8 @@ pub enum Plane {
 pub struct Local {
     shards: Box<[Mutex<Shard>]>,
     hasher: FixedState,
+    /// Keys of sessions that are filtered by often.
+    keys: SessionKeys,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +40,9 @@ struct Shard {
     sockets: Vec<Option<LocalSocket>>,
     free: Vec<u32>,
     rooms: HashMap<ByteString, Members, FixedState>,
+    /// The same keys, and the sockets by what their sessions have there.
+    keys: SessionKeys,
+    indexed: HashMap<IndexEntry, IndexSet<u32, FixedState>, FixedState>,
     /// Counts visits, so that a socket in several of a target's rooms is visited once.
     visit: u64,
     /// Mostly nobody.
@@ -86,7 +91,17 @@ impl Local {
     /// `shards` is rounded up to a power of two.
     pub fn new(shards: usize) -> Self {
         let shards = (0..shards.next_power_of_two()).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: FixedState::default() }
+        Self { shards, hasher: FixedState::default(), keys: SessionKeys::default() }
+    }
+
+    /// The same, while it is empty, with an index of these keys of sessions.
+    #[must_use]
+    pub fn with_session_keys(mut self, keys: &SessionKeys) -> Self {
+        self.keys = keys.clone();
+        for shard in &self.shards {
+            lock(shard).keys = keys.clone();
+        }
+        self
     }
 
     /// A socket takes part from here on, in `rooms`.
@@ -98,8 +113,9 @@ impl Local {
     ) {
         let id = recipient.id;
         let mut shard = self.shard(&id);
-        let socket = LocalSocket { recipient, session, rooms: SmallVec::new(), visited: 0 };
         let slot = shard.free.pop().unwrap_or(shard.sockets.len() as u32);
+        shard.reindex(slot, None, session.as_deref());
+        let socket = LocalSocket { recipient, session, rooms: SmallVec::new(), visited: 0 };
         match shard.sockets.get_mut(slot as usize) {
             Some(place) => *place = Some(socket),
             None => shard.sockets.push(Some(socket)),
@@ -119,6 +135,7 @@ impl Local {
         let mut shard = self.shard(id);
         let slot = shard.slots.remove(id)?;
         let socket = shard.sockets[slot as usize].take()?;
+        shard.reindex(slot, socket.session.as_deref(), None);
         shard.tell_own_room(*id, Watch::left);
         for room in &socket.rooms {
             shard.tell_left(slot, room, *id);
@@ -146,7 +163,8 @@ impl Local {
         if let Some(slot) = shard.slots.get(id).copied()
             && let Some(socket) = &mut shard.sockets[slot as usize]
         {
-            socket.session = Some(value);
+            let before = socket.session.replace(value.clone());
+            shard.reindex(slot, before.as_deref(), Some(&value));
         }
     }
 
@@ -197,8 +215,9 @@ impl Local {
     /// Visits every socket that is meant, once.
     pub fn visit(&self, target: &Target, plane: Plane, mut visitor: impl FnMut(&Arc<Recipient>)) {
         let own_ids: SmallVec<[_; 1]> = target.rooms.iter().map(own_id).collect();
+        let entry = target.filter.as_ref().and_then(|filter| self.keys.entry_of(filter));
         for shard in &self.shards {
-            lock(shard).visit(target, &own_ids, plane, &mut visitor);
+            lock(shard).visit(target, &own_ids, entry.as_ref(), plane, &mut visitor);
         }
     }
 
@@ -228,6 +247,24 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
+    /// A socket's session is `after` now, from `before`.
+    fn reindex(&mut self, slot: u32, before: Option<&SessionValue>, after: Option<&SessionValue>) {
+        if self.keys.is_empty() {
+            return;
+        }
+        for entry in before.into_iter().flat_map(|session| self.keys.entries(&session.object)) {
+            if let Some(sockets) = self.indexed.get_mut(&entry) {
+                sockets.swap_remove(&slot);
+                if sockets.is_empty() {
+                    self.indexed.remove(&entry);
+                }
+            }
+        }
+        for entry in after.into_iter().flat_map(|session| self.keys.entries(&session.object)) {
+            self.indexed.entry(entry).or_default().insert(slot);
+        }
+    }
+
     /// Changes a socket's membership in one room, which begins or ends with it if need be.
     fn change(&mut self, slot: u32, room: &ByteString, change: impl FnOnce(&mut Membership)) {
         let Some(socket) = &mut self.sockets[slot as usize] else { return };
@@ -283,16 +320,18 @@ impl Shard {
         }
     }
 
-    /// `own_ids`: the sockets after whose ids the target's rooms are named.
+    /// `own_ids`: the sockets after whose ids the target's rooms are named; `entry`: where the index
+    /// has all that its filter may match.
     fn visit(
         &mut self,
         target: &Target,
         own_ids: &[Option<SocketId>],
+        entry: Option<&IndexEntry>,
         plane: Plane,
         visitor: &mut impl FnMut(&Arc<Recipient>),
     ) {
         self.visit += 1;
-        let Self { slots, sockets, rooms, visit, .. } = self;
+        let Self { slots, sockets, rooms, visit, indexed, .. } = self;
         let mut meet = |socket: &mut LocalSocket, slot: u32| {
             if socket.visited == *visit {
                 return;
@@ -302,6 +341,14 @@ impl Shard {
                 visitor(&socket.recipient);
             }
         };
+        if let (true, Some(entry)) = (target.rooms.is_empty(), entry) {
+            for slot in indexed.get(entry).into_iter().flatten() {
+                if let Some(socket) = &mut sockets[*slot as usize] {
+                    meet(socket, *slot);
+                }
+            }
+            return;
+        }
         if target.rooms.is_empty() {
             for (slot, socket) in sockets.iter_mut().enumerate() {
                 if let Some(socket) = socket {

@@ -31,7 +31,15 @@ const PREFIX: &str = "FLOTILLA_";
 const TOP_LEVEL: [&str; 3] = ["apps", "data_dir", "drain_timeout"];
 
 /// Keys whose values are lists: in the environment and in flags their items are parted by commas.
-const LISTS: [&str; 4] = ["apps", "cluster.seeds", "engine.cors_origins", "engine.transports"];
+const LISTS: [&str; 7] = [
+    "apps",
+    "cluster.seeds",
+    "engine.cors_origins",
+    "engine.transports",
+    "session.index",
+    "session.secrets",
+    "session.sources",
+];
 
 /// One key that the environment or a flag sets.
 struct Override {

@@ -130,7 +130,7 @@ impl Default for CompressionConfig {
 }
 
 impl CookieConfig {
-    pub(super) fn check(&self) -> Result<(), InvalidSetting> {
+    pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
         // RFC 6265, section 4.1.1: a name is a token, and no attribute contains a semicolon.
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let is_value = |c: char| (' '..='~').contains(&c) && c != ';';

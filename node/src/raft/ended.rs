@@ -135,6 +135,7 @@ mod tests {
                 namespace: "/".into(),
                 session: SessionId::random(),
                 rooms: ["r".into()].into_iter().collect(),
+                keep_session_ms: 0,
                 recovery: None,
             };
             self.propose(node, incarnation, seq, Change::SocketUp(Box::new(up)));

@@ -153,6 +153,11 @@ impl Raft {
         self.core.me
     }
 
+    /// Milliseconds since the Unix epoch, by the clock that stamps this node's changes.
+    pub fn now_ms(&self) -> u64 {
+        (self.core.clock)()
+    }
+
     /// The cluster's id, the same on all its nodes; None before one is found.
     pub fn cluster_id(&self) -> Option<u64> {
         let cluster = self.core.directory.cluster();

@@ -239,7 +239,9 @@ fn texts_len(change: &Change) -> usize {
         | Change::NodeDown { .. }
         | Change::SocketGone { .. }
         | Change::SocketDetached { .. }
-        | Change::SessionExpired { .. } => 0,
+        | Change::SessionExpired { .. }
+        | Change::SessionTouch { .. }
+        | Change::SessionDestroy { .. } => 0,
         Change::SocketUp(up) => up.namespace.len() + texts(&up.rooms),
         Change::SocketClaim(claim) => claim.namespace.len(),
         Change::WindowExpired { namespace } => namespace.len(),

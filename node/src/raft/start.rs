@@ -26,7 +26,7 @@ use super::network::{Directory, Network};
 use super::proposer::{Lead, ToLeader};
 use super::pump::{Pump, PumpLimits, PumpTask};
 use super::receipt::Status;
-use super::state::State;
+use super::state::{SessionKeys, State};
 use super::state_machine::StateMachine;
 use super::storage::{Identity, MemoryDisk, Storage};
 use super::types::{Consensus, Member};
@@ -57,6 +57,8 @@ pub struct Options {
     pub threads: Threads,
     /// Replaces `data_dir`, and survives the process: a simulated machine's disk.
     pub disk: Option<MemoryDisk>,
+    /// The keys of sessions that are filtered by often, which this node keeps an index of.
+    pub session_keys: SessionKeys,
     /// The system's, if absent.
     pub clock: Option<Clock>,
 }
@@ -153,7 +155,9 @@ async fn build(
         Arc::new(Directory::new(identity.node, identity.cluster, options.dialer.clone()));
     let planted = options.disk.as_ref().and_then(MemoryDisk::planted_bug);
     let deliveries = Arc::new(Deliveries::new(identity.node).with_planted_bug(planted));
-    let view = Arc::new(ArcSwap::from_pointee(State::default()));
+    let view = Arc::new(ArcSwap::from_pointee(
+        State::default().with_session_keys(options.session_keys.clone()),
+    ));
     let consensus =
         consensus(&options, &storage, &identity, &directory, &deliveries, &view).await?;
     let (lead_sender, lead) = watch::channel(Lead::default());

@@ -43,7 +43,7 @@ impl StateMachine {
         snapshots: Snapshots,
     ) -> Self {
         Self {
-            state: State::default(),
+            state: State::clone(&view.load()),
             applied: None,
             membership: StoredMembership::default(),
             view,
@@ -183,7 +183,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let state = State::decode(snapshot.clone())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+            .with_session_keys(self.state.session_keys().clone());
         if self.kept.is_none() || self.kept != meta.last_log_id {
             self.snapshots.keep(Snapshot { meta: meta.clone(), snapshot }).await?;
             self.kept = meta.last_log_id;

@@ -19,6 +19,7 @@ use super::legacy;
 use super::listeners::EventError;
 use super::middleware::{BoxMiddleware, ConnectError};
 use super::namespace::NamespaceInner;
+use super::session::{NoSession, Seat};
 use super::socket::Socket;
 use crate::adapter::{Adapter, Claim, Encoded, Outbox, Phase, Recipient};
 use crate::engineio::{CloseReason, Message, Revision, TransportKind};
@@ -35,8 +36,10 @@ pub(crate) struct Connection {
     io: Io,
     handshake: Arc<Handshake>,
     outbox: Arc<Outbox>,
-    /// Without a session cookie, a client has one session for each connection.
+    /// Its own, unless its client comes back to one.
     session: SessionId,
+    /// What is known of the latter.
+    seat: Option<Box<Seat>>,
     sockets: SmallVec<[Slot; 1]>,
     /// A socket of this connection has its id.
     sid_is_taken: bool,
@@ -62,12 +65,14 @@ impl Connection {
         let limits = socketio::Limits::default();
         let core = socketio::Client::for_revision(outbox.revision(), connect_by, limits)
             .with_decoder(io.cluster().encoder().decoder());
+        let seat = handshake.extensions.get::<Seat>().cloned().map(Box::new);
         let mut connection = Self {
+            session: seat.as_ref().map_or_else(SessionId::random, |seat| seat.hold.id),
+            seat,
             core,
             io,
             handshake,
             outbox,
-            session: SessionId::random(),
             sockets: SmallVec::new(),
             sid_is_taken: false,
             searches: Vec::new(),
@@ -164,6 +169,12 @@ impl Connection {
             }
         };
         let recipient = Arc::new(recipient);
+        let asks = match (&self.seat, &claim, &auth) {
+            (Some(seat), None, Some(auth)) => {
+                self.io.sessions().and_then(|sessions| sessions.shown_in(auth, seat))
+            }
+            (_, _, _) => None,
+        };
         let skips = claim.is_some() && namespace.recovery().is_some_and(|r| r.skip_middlewares);
         let middleware = if skips { Vec::new() } else { namespace.handlers().middleware.clone() };
         let socket = Socket::new(
@@ -172,14 +183,22 @@ impl Connection {
             self.io.clone(),
             self.handshake.clone(),
             auth,
-            self.session,
+            (self.session, self.seat.as_ref().map(|seat| seat.hold.clone())),
         );
         if let Some(alias) = alias {
             // It travels with the change that makes the socket known.
             drop(socket.join(alias));
         }
         self.sockets.push(Slot { socket: socket.clone(), entered: false, stay });
-        handler::run_in_place(Box::pin(connect(socket, middleware, claim)), self.io.cluster());
+        let connecting = async move {
+            if let Some(token) = asks
+                && !take_session(&socket, &token).await
+            {
+                return;
+            }
+            connect(socket, middleware, claim).await;
+        };
+        handler::run_in_place(Box::pin(connecting), self.io.cluster());
     }
 
     /// A new socket's id, and the room that it joins because its client goes by another one.
@@ -382,6 +401,28 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait before a CONNECT is proposed again.
 const CONNECT_RETRY: Duration = Duration::from_millis(200);
 
+/// Gives a socket the session that its client shows with its CONNECT; false if the client was
+/// refused. One that is not there (any more) leaves it with its connection's.
+async fn take_session(socket: &Socket, token: &str) -> bool {
+    let io = socket.io();
+    let Some(sessions) = io.sessions() else { return true };
+    match sessions.find(&io, token).await {
+        Ok(Some(hold)) => socket.set_asked_session(hold),
+        Ok(None) => {}
+        Err(NoSession::Bad(bad)) => {
+            let data = serde_json::json!({"code": "BadSession"});
+            reject(socket, &ConnectError::with_data(bad.to_string(), data));
+            return false;
+        }
+        Err(NoSession::Unavailable(error)) => {
+            debug!(socket = %socket.id(), %error, "session could not be looked up");
+            socket.recipient().outbox.close(CloseReason::ForcedServerClose);
+            return false;
+        }
+    }
+    true
+}
+
 /// Asks the middleware, then the cluster. The delivery task answers the CONNECT.
 async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<Claim>) {
     for ask in middleware {
@@ -405,7 +446,10 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
         let recipient = socket.recipient().clone();
         let receipt = match &claim {
             Some(claim) => adapter.claim(recipient, claim),
-            None => adapter.connect(recipient, socket.session_id(), rooms.clone()),
+            None => {
+                let keep = socket.hold().and_then(|hold| hold.to_make());
+                adapter.connect_with_session(recipient, socket.session_id(), keep, rooms.clone())
+            }
         };
         match receipt.await {
             Ok(Outcome::UnknownSocket | Outcome::Lost) if claim.is_some() => {
@@ -415,6 +459,8 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
                 return;
             }
             Ok(_) => {
+                // The session is there from now on, and is not made again once it is over.
+                socket.hold().into_iter().for_each(|hold| hold.set_made());
                 // Those of a socket that came back are joined beside the ones it has.
                 if claim.is_some() && !rooms.is_empty() {
                     drop(socket.join(rooms));

@@ -10,7 +10,7 @@ use hashbrown::hash_map::Entry;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use super::session::SessionError;
+use super::session::{Hold, Reading, SessionError};
 use crate::adapter::Cluster;
 use crate::raft::state::{Change, Outcome, SessionId, next_revision};
 use crate::raft::{Answer, Receipt};
@@ -35,8 +35,17 @@ struct Draft {
     writes: VecDeque<Write>,
 }
 
+/// What a write does to the object.
+pub(super) enum Attempt {
+    Change(BoxChange),
+    /// Only if it is what was read.
+    Replace(Reading),
+}
+
 struct Write {
-    change: BoxChange,
+    attempt: Attempt,
+    /// What this node knows of a session that its client comes back to.
+    hold: Option<Arc<Hold>>,
     /// `None` while it is awaited.
     receipt: Option<Receipt>,
     /// The revision that it named.
@@ -49,11 +58,13 @@ struct Write {
 const MAX_TRIES: usize = 1000;
 
 impl Drafts {
-    pub(super) fn read(&self, cluster: &Cluster, id: SessionId) -> Object {
-        match self.lock().get(&id) {
-            Some(draft) => draft.object.clone(),
-            None => Arc::new(agreed(cluster, id).1),
+    /// The object as it will be, and its revision.
+    pub(super) fn read(&self, cluster: &Cluster, id: SessionId) -> (Object, u64) {
+        if let Some(draft) = self.lock().get(&id) {
+            return (draft.object.clone(), draft.revision);
         }
+        let (revision, object) = agreed(cluster, id);
+        (Arc::new(object), revision)
     }
 
     /// Proposes a change to what will stand there. True if nobody [settles](Self::settle) the
@@ -62,18 +73,25 @@ impl Drafts {
         &self,
         cluster: &Cluster,
         id: SessionId,
-        mut change: BoxChange,
+        hold: Option<Arc<Hold>>,
+        attempt: Attempt,
         done: Done,
     ) -> bool {
+        let mut write = Write { attempt, hold, receipt: None, expected: 0, tries: 0, done };
         // Held while proposing, so that writes are proposed in the order in which they build on
         // each other.
         let mut drafts = self.lock();
-        let (is_new, (revision, mut object)) = match drafts.get(&id) {
+        let (is_new, (revision, object)) = match drafts.get(&id) {
             Some(draft) => (false, (draft.revision, draft.object.as_ref().clone())),
             None => (true, agreed(cluster, id)),
         };
-        change(&mut object);
-        let write = Write { change, receipt: None, expected: revision, tries: 0, done };
+        let object = match write.attempt(object, revision) {
+            Ok(object) => object,
+            Err(error) => {
+                write.finish(Err(error));
+                return false;
+            }
+        };
         let draft = drafts.entry(id).or_default();
         draft.revision = revision;
         draft.propose(cluster, id, object, write);
@@ -147,6 +165,16 @@ impl Draft {
         write: Write,
     ) {
         let value = serde_json::to_string(&object).expect("a JSON object is JSON").into();
+        if self.revision == 0
+            && let Some(keep) = write.hold.as_ref().and_then(|hold| hold.to_make())
+        {
+            // Its revision is known ahead, whoever of this node makes it: a write, or a socket. What
+            // cannot be agreed now makes the write itself fail.
+            let keep_ms = keep.as_millis() as u64;
+            let make = Change::SessionTouch { session: id, keep_ms };
+            let _ = cluster.raft().pump().propose_quiet(make);
+            self.revision = next_revision(0, cluster.raft().node_id());
+        }
         let expected = self.revision;
         let change = Change::SessionPut { session: id, expected, value };
         let receipt = Some(cluster.raft().pump().propose(change));
@@ -162,17 +190,44 @@ impl Draft {
         self.revision = revision;
         self.object = Arc::new(object);
         for mut write in std::mem::take(&mut self.writes) {
-            let mut object = self.object.as_ref().clone();
+            let (object, revision) = (self.object.as_ref().clone(), self.revision);
             // One that panics is dropped, and its application hears that it is unknown.
-            if catch_unwind(AssertUnwindSafe(|| (write.change)(&mut object))).is_ok() {
-                self.propose(cluster, id, object, write);
+            match catch_unwind(AssertUnwindSafe(|| write.attempt(object, revision))) {
+                Ok(Ok(object)) => self.propose(cluster, id, object, write),
+                Ok(Err(error)) => write.finish(Err(error)),
+                Err(_panic) => {}
             }
         }
     }
 }
 
 impl Write {
+    /// What the write makes of an object of that revision; 0 if there is none.
+    fn attempt(
+        &mut self,
+        mut object: Map<String, Value>,
+        revision: u64,
+    ) -> Result<Map<String, Value>, SessionError> {
+        let is_over = |hold: &Arc<Hold>| hold.to_make().is_none();
+        if revision == 0 && self.hold.as_ref().is_some_and(is_over) {
+            return Err(SessionError::Over);
+        }
+        match &mut self.attempt {
+            Attempt::Change(change) => change(&mut object),
+            Attempt::Replace(reading) if reading.revision == revision => {
+                object.clone_from(&reading.object);
+            }
+            Attempt::Replace(reading) => {
+                return Err(SessionError::Conflict { read: reading.revision, found: revision });
+            }
+        }
+        Ok(object)
+    }
+
     fn finish(self, result: Result<(), SessionError>) {
+        if let (Ok(()), Some(hold)) = (&result, &self.hold) {
+            hold.set_made();
+        }
         // The application may not wait for it.
         let _ = self.done.send(result);
     }

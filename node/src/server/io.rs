@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
+use futures_util::future::BoxFuture;
+use http::request::Parts;
 use regex::Regex;
 use serde::Serialize;
 use serde_json::Value;
@@ -21,11 +23,11 @@ use super::namespace::{NamespaceHandle, NamespaceInner};
 use super::operator::{IntoRooms, Operator};
 use super::receipts::Agreed;
 use super::server_side;
-use super::session::Session;
+use super::session::{Session, SessionConfig, Sessions};
 use crate::adapter::{Cluster, DeliveryMode, Outbox, RecoveryConfig};
 use crate::raft::Status;
 use crate::raft::state::SessionId;
-use crate::transport::{self, Accept, Client, Engine, Handshake, Refusal};
+use crate::transport::{self, Accept, Admitted, Client, Denied, Engine, Handshake, Refusal};
 
 /// The server, from which everything else is reached. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +41,8 @@ pub(super) struct Inner {
     new_namespace: ArcSwap<Vec<NewNamespace>>,
     settings: Settings,
     drafts: Drafts,
+    /// Those that clients come back to, if they do.
+    sessions: Option<Arc<Sessions>>,
     engine: Arc<Engine>,
     /// What is below, once there is something.
     pub(super) front: OnceLock<Weak<transport::Transport>>,
@@ -59,6 +63,8 @@ pub struct Settings {
     pub cleanup_empty_child_namespaces: bool,
     /// Namespaces with connection state recovery.
     pub recovery: HashMap<String, RecoveryConfig>,
+    /// How clients come back to their sessions, if they do.
+    pub session: SessionConfig,
 }
 
 /// One socket's stay in a dynamic namespace, from before its middleware until it has left.
@@ -83,6 +89,10 @@ impl Io {
             namespaces: RwLock::default(),
             parents: ArcSwap::default(),
             new_namespace: ArcSwap::default(),
+            sessions: settings
+                .session
+                .is_on()
+                .then(|| Arc::new(Sessions::new(settings.session.clone()))),
             settings,
             drafts: Drafts::default(),
             engine: Arc::default(),
@@ -307,6 +317,10 @@ impl Io {
         &self.0.cluster
     }
 
+    pub(crate) fn sessions(&self) -> Option<&Arc<Sessions>> {
+        self.0.sessions.as_ref()
+    }
+
     pub(crate) fn drafts(&self) -> &Drafts {
         &self.0.drafts
     }
@@ -332,6 +346,20 @@ impl Accept for Io {
 
     fn engine(&self) -> Arc<Engine> {
         Arc::clone(&self.0.engine)
+    }
+
+    fn admits(&self) -> bool {
+        self.sessions().is_some()
+    }
+
+    fn admit(&self, request: Parts) -> BoxFuture<'static, Result<Admitted, Denied>> {
+        let io = self.clone();
+        Box::pin(async move {
+            match io.sessions() {
+                Some(sessions) => sessions.admit(&io, &request).await,
+                None => Ok(Admitted::default()),
+            }
+        })
     }
 }
 

@@ -50,7 +50,10 @@ pub use operator::{IntoRooms, Operator};
 pub use receipts::{Agreed, EmitError};
 pub use remote::{FetchedSockets, RemoteSocket, SocketDetails};
 pub use server_side::ServerEvent;
-pub use session::{Session, SessionError, SessionUpdate};
+pub use session::{
+    Reading, Secret, Session, SessionConfig, SessionCookieConfig, SessionError, SessionLayer,
+    SessionService, SessionSource, SessionUpdate,
+};
 pub use socket::Socket;
 
 pub use crate::adapter::RoomEvent;

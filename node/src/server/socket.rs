@@ -21,7 +21,7 @@ use super::namespace::{NamespaceHandle, NamespaceInner};
 use super::operator::{IntoRooms, Operator, check_event};
 use super::own::{Gate, Own};
 use super::receipts::{Agreed, EmitError};
-use super::session::Session;
+use super::session::{Hold, Session};
 use crate::adapter::{Above, Cluster, Encoded, Phase, Recipient};
 use crate::engineio::Revision;
 use crate::raft::Receipt;
@@ -41,6 +41,10 @@ struct SocketInner {
     handshake: Arc<Handshake>,
     auth: Option<ByteString>,
     session: SessionId,
+    /// What is known of a session that the client comes back to.
+    hold: Option<Arc<Hold>>,
+    /// The session that the client asked for with its CONNECT.
+    asked: OnceLock<Arc<Hold>>,
     early: Mutex<Early>,
     own: OnceLock<Box<Mutex<Own>>>,
 }
@@ -60,7 +64,7 @@ impl Socket {
         io: Io,
         handshake: Arc<Handshake>,
         auth: Option<ByteString>,
-        session: SessionId,
+        (session, hold): (SessionId, Option<Arc<Hold>>),
     ) -> Self {
         let socket = Self(Arc::new(SocketInner {
             recipient,
@@ -69,6 +73,8 @@ impl Socket {
             handshake,
             auth,
             session,
+            hold,
+            asked: OnceLock::new(),
             early: Mutex::new(Early::Noted(None)),
             own: OnceLock::new(),
         }));
@@ -137,7 +143,10 @@ impl Socket {
     }
 
     pub fn session(&self) -> Session {
-        Session::new(self.session_id(), self.io())
+        match self.hold() {
+            Some(hold) => Session::held(hold.clone(), self.io()),
+            None => Session::new(self.session_id(), self.io()),
+        }
     }
 
     /// What the client sent with its CONNECT; `null` if nothing.
@@ -387,9 +396,23 @@ impl Socket {
         &self.0.namespace
     }
 
-    /// The one that came back with it, or its connection's.
+    /// The one that came back with it, that it asked for, or its connection's.
     pub(crate) fn session_id(&self) -> SessionId {
-        self.0.recipient.session().unwrap_or(self.0.session)
+        let asked = self.0.asked.get().map(|hold| hold.id);
+        self.0.recipient.session().or(asked).unwrap_or(self.0.session)
+    }
+
+    /// What is known of its session, if clients come back to theirs.
+    pub(crate) fn hold(&self) -> Option<&Arc<Hold>> {
+        let hold = self.0.asked.get().or(self.0.hold.as_ref());
+        // A socket that came back brings its session with it, whatever its connection's is.
+        hold.filter(|hold| hold.id == self.session_id())
+    }
+
+    /// Gives it the session that its client asked for, before anyone sees the socket.
+    pub(crate) fn set_asked_session(&self, hold: Arc<Hold>) {
+        // It is asked for once.
+        let _ = self.0.asked.set(hold);
     }
 
     pub(crate) fn auth_text(&self) -> Option<ByteString> {

@@ -78,7 +78,7 @@ impl Transport {
         hooks: &Hooks,
     ) -> Response<Full<Bytes>> {
         metrics::PROTOCOL_ERRORS.request.add(1);
-        let Refused { code, context } = refused;
+        let Refused { code, context, headers } = refused;
         let message = match &context {
             Some(ErrorContext::Forbidden { message }) => message.clone(),
             _ => None,
@@ -88,7 +88,10 @@ impl Transport {
                 context.unwrap_or_else(|| ErrorContext::of(code, &request, &self.connections));
             hooks.tell(&ConnectionError { request, code, message: code.to_string(), context });
         }
-        refusal(code, message.filter(|message| !message.is_empty()), asked.is_upgrade)
+        let message = message.filter(|message| !message.is_empty());
+        let mut response = refusal(code, message, asked.is_upgrade);
+        response.headers_mut().extend(headers);
+        response
     }
 }
 
@@ -97,25 +100,32 @@ pub(crate) struct Refused {
     code: RequestError,
     /// What the request itself does not show.
     context: Option<ErrorContext>,
+    /// What the answer has besides.
+    headers: HeaderMap,
 }
 
 impl From<RequestError> for Refused {
     fn from(code: RequestError) -> Self {
-        Self { code, context: None }
+        Self { code, context: None, headers: HeaderMap::new() }
     }
 }
 
 impl From<Forbidden> for Refused {
     fn from(forbidden: Forbidden) -> Self {
         let context = ErrorContext::Forbidden { message: forbidden.message };
-        Self { code: RequestError::Forbidden, context: Some(context) }
+        Self { code: RequestError::Forbidden, context: Some(context), headers: HeaderMap::new() }
     }
 }
 
 impl Refused {
     pub(crate) fn middleware_failure() -> Self {
         let context = Some(ErrorContext::MiddlewareFailure);
-        Self { code: RequestError::BadRequest, context }
+        Self { code: RequestError::BadRequest, context, headers: HeaderMap::new() }
+    }
+
+    /// The same, with headers for its answer.
+    pub(crate) fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
     }
 }
 

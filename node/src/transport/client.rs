@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use http::Extensions;
+use futures_util::future::BoxFuture;
+use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 
 use crate::adapter::Outbox;
 use crate::engineio::{CloseReason, Message, TransportKind};
 
-use super::hooks::Engine;
+use super::hooks::{Engine, Forbidden};
 
 /// The layer above, for one connection. The connection's task owns it and calls it in turn; what
 /// it wants to send it pushes to the connection's outbox, and closes through it too.
@@ -33,10 +35,35 @@ pub trait Accept: Send + Sync + 'static {
     /// Whether new connections are taken at all; asked before the handshake is looked at.
     fn ready(&self) -> Result<(), Refusal>;
     fn accept(&self, handshake: Arc<Handshake>, outbox: Arc<Outbox>) -> Box<dyn Client>;
+    /// Whether handshakes are [looked at](Self::admit) before they are accepted; asked for each.
+    fn admits(&self) -> bool {
+        false
+    }
+    /// Looks at a handshake that is about to be taken, without its body.
+    fn admit(&self, _request: Parts) -> BoxFuture<'static, Result<Admitted, Denied>> {
+        Box::pin(std::future::ready(Ok(Admitted::default())))
+    }
     /// The application's hooks; asked once, at the start.
     fn engine(&self) -> Arc<Engine> {
         Arc::default()
     }
+}
+
+/// What a handshake that was looked at goes on with.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted {
+    /// For the [`Handshake`].
+    pub extensions: Extensions,
+    /// For the answer.
+    pub headers: HeaderMap,
+}
+
+/// Why a handshake that was looked at is not taken.
+#[derive(Debug)]
+pub enum Denied {
+    /// Its answer has these headers.
+    Forbidden(Forbidden, HeaderMap),
+    ForNow(Refusal),
 }
 
 /// The node takes no new connections at the moment: 503, with the reason.

@@ -1,4 +1,4 @@
-//! The cookie that names a connection, as npm's `cookie` writes it.
+//! Cookies, as npm's `cookie` writes them; among them the one that names a connection.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,12 @@ use crate::engineio::{CookieConfig, CookiePriority, SameSite, Sid};
 /// over.
 pub(crate) fn set_cookie(config: &CookieConfig, sid: Sid) -> HeaderValue {
     // A sid has no character that would have to be escaped.
-    let mut cookie = format!("{}={sid}", config.name);
+    write_cookie(config, sid.as_str())
+}
+
+/// A cookie of these attributes. The value is ASCII, and escaped where it has to be.
+pub(crate) fn write_cookie(config: &CookieConfig, value: &str) -> HeaderValue {
+    let mut cookie = format!("{}={value}", config.name);
     let mut attribute = |name: &str, value: &dyn std::fmt::Display| {
         write!(cookie, "; {name}={value}").expect("a string takes all");
     };

@@ -20,7 +20,8 @@ mod routes;
 mod stream;
 mod websocket;
 
-pub use client::{Accept, Client, Handshake, Refusal};
+pub use client::{Accept, Admitted, Client, Denied, Handshake, Refusal};
+pub(crate) use cookie::write_cookie;
 pub use embed::{EitherBody, EngineLayer, EngineService, NotFound};
 pub use hooks::{ConnectionError, Engine, ErrorContext, Exchange, Forbidden, Halt};
 pub use listener::Transport;

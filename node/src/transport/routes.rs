@@ -20,12 +20,12 @@ use crate::random;
 
 use super::answer::{Asked, Refused, add_headers};
 use super::body::RequestBody;
-use super::client::{Client, Handshake, Refusal};
+use super::client::{Client, Denied, Handshake, Refusal};
 use super::connection::{self, ConnectionTask};
 use super::connections::{Handle, Registration};
 use super::cookie::set_cookie;
 use super::embed::Secure;
-use super::hooks::{Halt, Hooks};
+use super::hooks::{Halt, Hooks, head};
 use super::listener::Transport;
 use super::polling::{self, Command, Polling, empty};
 use super::relay::Relayed;
@@ -110,17 +110,45 @@ impl Transport {
             allowed.await?;
         }
         match parsed? {
-            engineio::Request::Open { transport, encoding } => match self.accept.ready() {
-                Ok(()) if transport == TransportKind::Polling => {
-                    Ok(self.open_polling(request, encoding, address))
-                }
-                Ok(()) => Ok(self.open_websocket(request, encoding, address)?),
-                Err(refusal) => Ok(refuse_for_now(refusal)),
-            },
+            engineio::Request::Open { transport, encoding } => {
+                self.open(request, transport, encoding, address).await
+            }
             engineio::Request::Continue { sid, transport, encoding } => {
                 Ok(self.proceed(request, is_upgrade, sid, transport, encoding).await?)
             }
         }
+    }
+
+    /// Opens a connection, if the layer above takes it.
+    async fn open(
+        self: Arc<Self>,
+        mut request: Request<RequestBody>,
+        transport: TransportKind,
+        encoding: Encoding,
+        address: SocketAddr,
+    ) -> Result<Response<Full<Bytes>>, Refused> {
+        if let Err(refusal) = self.accept.ready() {
+            return Ok(refuse_for_now(refusal));
+        }
+        let mut headers = HeaderMap::new();
+        if self.accept.admits() {
+            match self.accept.admit(head(&request)).await {
+                Ok(admitted) => {
+                    request.extensions_mut().extend(admitted.extensions);
+                    headers = admitted.headers;
+                }
+                Err(Denied::Forbidden(forbidden, headers)) => {
+                    return Err(Refused::from(forbidden).with_headers(headers));
+                }
+                Err(Denied::ForNow(refusal)) => return Ok(refuse_for_now(refusal)),
+            }
+        }
+        let mut response = match transport {
+            TransportKind::Polling => self.open_polling(request, encoding, address),
+            TransportKind::WebSocket => self.open_websocket(request, encoding, address)?,
+        };
+        add_headers(&mut response, headers);
+        Ok(response)
     }
 
     /// Opens a connection that polls; the open packet is the answer.

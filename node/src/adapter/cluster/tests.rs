@@ -10,6 +10,7 @@ use crate::adapter::outbox::Outbox;
 use crate::net::Dialer;
 use crate::peers::PeersConfig;
 use crate::raft::config::{ClusterConfig, Durability, RaftConfig};
+use crate::raft::state::SessionKeys;
 use crate::raft::{Options, Status, Threads};
 
 /// Far beyond what anything here takes; a wait that reaches it has failed.
@@ -38,6 +39,7 @@ impl Node {
             dialer: Dialer::tcp(),
             threads: Threads::Own,
             disk: None,
+            session_keys: SessionKeys::default(),
             clock: None,
         };
         let raft = Arc::new(Raft::start(options).await.unwrap());

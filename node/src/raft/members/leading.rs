@@ -22,7 +22,8 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 const VOTERS_INTERVAL: Duration = Duration::from_secs(1);
 
-const SESSIONS_INTERVAL: Duration = Duration::from_secs(30);
+/// A session is kept for so much longer than was promised; it is not given out any more.
+const SESSIONS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Clients may come back for so much longer than was promised.
 const WINDOWS_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,15 +1,18 @@
 //! Applies changes: the rules of DESIGN 3, each in one place.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::State;
 use super::change::{
     Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Place, Proposal, Rooms,
-    SocketUp,
+    SessionValue, SocketUp,
 };
 use super::id::{SessionId, SocketId};
 use super::nodes::NodeStatus;
 use super::rooms::SocketBits;
+use super::sessions::SessionBits;
 use super::sockets::is_own_room;
 use super::target::Target;
 
@@ -122,7 +125,7 @@ impl State {
                 self.change_rooms_matching(by, &namespace, &target, &rooms, Step::Leave, effects)
             }
             Change::DisconnectMatching { namespace, target, close } => {
-                self.disconnect_matching(&namespace, &target, close, effects)
+                self.disconnect_matching(by, &namespace, &target, close, effects)
             }
             Change::SessionPut { session, expected, value } => {
                 self.session_put(by, session, expected, &value, effects)
@@ -131,6 +134,10 @@ impl State {
                 self.sessions.expire(&session.to_bits(), revision, by.stamp_ms);
                 Outcome::Applied
             }
+            Change::SessionTouch { session, keep_ms } => {
+                self.sessions.keep(&session.to_bits(), keep_ms, by.owner.node, by.stamp_ms)
+            }
+            Change::SessionDestroy { session } => self.session_destroy(by, session, effects),
             Change::Packet(packet) => {
                 self.keep_packet(by, &packet);
                 effects.push(Effect::Packet(packet, by.owner));
@@ -199,8 +206,11 @@ impl State {
         }
         self.sockets.join(&id, &up.rooms);
         self.keep_socket(by, &up);
-        let SocketUp { socket, namespace, session, rooms, .. } = up;
+        let SocketUp { socket, namespace, session, keep_session_ms, rooms, .. } = up;
         self.sessions.enter(session_bits, id, by.stamp_ms);
+        if keep_session_ms > 0 {
+            self.sessions.keep(&session_bits, keep_session_ms, by.owner.node, by.stamp_ms);
+        }
         let value = self.sessions.get(&session_bits).map(|row| row.value.clone());
         let rooms = without_own(&id, rooms);
         let owner = by.owner;
@@ -220,7 +230,7 @@ impl State {
             return Outcome::UnknownSocket;
         }
         let row = self.remove_socket(&id).expect("a socket that is owned is there");
-        self.sessions.leave(row.session, id);
+        self.sessions.leave(row.session, id, by.stamp_ms);
         let namespace = row.home.namespace.clone();
         effects.push(Effect::SocketGone { namespace, owner: by.owner, socket });
         Outcome::Applied
@@ -300,6 +310,7 @@ impl State {
     /// One that is away is over at once, and does not come back.
     fn disconnect_matching(
         &mut self,
+        by: Proposer,
         namespace: &Namespace,
         target: &Target,
         close: bool,
@@ -308,7 +319,7 @@ impl State {
         for id in self.select(namespace, target) {
             let Some(row) = self.sockets.get(&id) else { continue };
             if row.home.owner == Owner::NOBODY {
-                self.give_up(&id);
+                self.give_up(&id, by.stamp_ms);
                 continue;
             }
             effects.push(Effect::Disconnect {
@@ -336,17 +347,35 @@ impl State {
             self.note_session(&id, by.place, before.as_ref());
         }
         if let (Outcome::Written { .. }, Some(row)) = (&outcome, self.sessions.get(&id)) {
-            for socket in self.sessions.sockets_of(&id) {
-                let Some(home) = self.sockets.get(socket).map(|row| &row.home) else { continue };
-                effects.push(Effect::SessionChanged {
-                    namespace: home.namespace.clone(),
-                    owner: home.owner,
-                    socket: SocketId::from_bits(*socket),
-                    value: row.value.clone(),
-                });
-            }
+            self.tell_sockets(&id, &row.value, effects);
         }
         outcome
+    }
+
+    fn session_destroy(
+        &mut self,
+        by: Proposer,
+        session: SessionId,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let id = session.to_bits();
+        let Some(row) = self.sessions.destroy(&id) else { return Outcome::UnknownSession };
+        self.note_session(&id, by.place, Some(&row.value));
+        self.tell_sockets(&id, &SessionValue::empty(), effects);
+        Outcome::Applied
+    }
+
+    /// The session of these sockets is another one from here on.
+    fn tell_sockets(&self, id: &SessionBits, value: &Arc<SessionValue>, effects: &mut Effects) {
+        for socket in self.sessions.sockets_of(id) {
+            let Some(home) = self.sockets.get(socket).map(|row| &row.home) else { continue };
+            effects.push(Effect::SessionChanged {
+                namespace: home.namespace.clone(),
+                owner: home.owner,
+                socket: SocketId::from_bits(*socket),
+                value: value.clone(),
+            });
+        }
     }
 }
 

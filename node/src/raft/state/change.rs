@@ -1,6 +1,6 @@
 //! What can be asked of the agreed state, and what follows from it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytestring::ByteString;
 use smallvec::SmallVec;
@@ -111,6 +111,16 @@ pub enum Change {
         session: SessionId,
         revision: u64,
     },
+    /// Someone uses a session: it is kept for that long from here on. With `keep_ms` it is made if
+    /// it is not there, empty, and outlives its sockets by so much.
+    SessionTouch {
+        session: SessionId,
+        keep_ms: u64,
+    },
+    /// Ends a session. Sockets that use it have an empty one from here on.
+    SessionDestroy {
+        session: SessionId,
+    },
     /// A packet of a replicated namespace: its place in the log is its place in the order.
     Packet(Box<Packet>),
     /// A recoverable socket of the proposer lost its connection: it is nobody's, and its client may
@@ -130,7 +140,7 @@ pub enum Change {
 
 impl Change {
     /// The kinds of changes, as the dump counts them.
-    pub const KINDS: [&'static str; 16] = [
+    pub const KINDS: [&'static str; 18] = [
         "node_up",
         "node_draining",
         "node_down",
@@ -147,6 +157,8 @@ impl Change {
         "socket_detached",
         "socket_claim",
         "window_expired",
+        "session_touch",
+        "session_destroy",
     ];
 
     /// Its place in [`KINDS`](Self::KINDS).
@@ -168,6 +180,8 @@ impl Change {
             Self::SocketDetached { .. } => 13,
             Self::SocketClaim(_) => 14,
             Self::WindowExpired { .. } => 15,
+            Self::SessionTouch { .. } => 16,
+            Self::SessionDestroy { .. } => 17,
         }
     }
 }
@@ -190,6 +204,8 @@ pub struct SocketUp {
     pub pid: Pid,
     pub namespace: Namespace,
     pub session: SessionId,
+    /// With it the session is made if it is not there, and outlives its sockets by so much.
+    pub keep_session_ms: u64,
     pub rooms: Rooms,
     /// What the namespace keeps for the socket while it is away, if it may be.
     pub recovery: Option<RecoveryTerms>,
@@ -261,6 +277,8 @@ pub enum Outcome {
     },
     /// The socket that the change names is not there (any more).
     UnknownSocket,
+    /// [`Change::SessionTouch`] or [`Change::SessionDestroy`] names a session that is not there.
+    UnknownSession,
     /// [`Change::SocketClaim`] came too late: packets that the socket missed are gone, and so is
     /// the socket.
     Lost,
@@ -353,6 +371,15 @@ pub struct SessionValue {
 }
 
 impl SessionValue {
+    /// An object without keys, which all sessions share that nobody wrote to.
+    pub fn empty() -> Arc<Self> {
+        static EMPTY: LazyLock<Arc<SessionValue>> = LazyLock::new(|| {
+            let text = ByteString::from_static("{}");
+            Arc::new(SessionValue { text, object: serde_json::Map::new() })
+        });
+        EMPTY.clone()
+    }
+
     /// None if the text is not a JSON object. The text is copied: it may be a piece of a log
     /// entry, which the session would otherwise keep in memory.
     pub fn parse(text: &str) -> Option<Self> {

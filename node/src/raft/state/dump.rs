@@ -88,6 +88,7 @@ impl State {
                     "id": id.as_str(),
                     "revision": session.revision,
                     "expires_ms": session.expires_ms,
+                    "keep_ms": session.keep_ms,
                     "value": session.value.object,
                 })
             })

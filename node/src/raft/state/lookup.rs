@@ -3,6 +3,7 @@
 use super::State;
 use super::change::{Change, Incarnation, Namespace, NodeId, Owner};
 use super::id::{Pid, SessionId, SocketId};
+use super::index::SessionKeys;
 use super::nodes::Node;
 use super::rooms::SocketBits;
 use super::sessions::Session;
@@ -73,6 +74,26 @@ impl State {
         self.sessions.get(&id.to_bits())
     }
 
+    /// The session, if a client may come back to it: it outlives its sockets, and has not expired.
+    pub fn kept_session(&self, id: SessionId, now_ms: u64) -> Option<&Session> {
+        let bits = id.to_bits();
+        let is_live = |row: &&Session| row.expires_ms > now_ms || self.sessions.in_use(&bits);
+        self.session(id).filter(|row| row.keep_ms > 0).filter(is_live)
+    }
+
+    /// The keys of sessions that this node keeps an index of.
+    pub fn session_keys(&self) -> &SessionKeys {
+        self.sessions.keys()
+    }
+
+    /// The same state with an index of these keys. It is this node's own affair: what is agreed,
+    /// and what follows from it, does not depend on it.
+    #[must_use]
+    pub fn with_session_keys(mut self, keys: SessionKeys) -> Self {
+        self.sessions.index_by(keys);
+        self
+    }
+
     /// The sessions that were written.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.sessions.iter().map(|(id, session)| (SessionId::from_bits(*id), session))
@@ -80,13 +101,10 @@ impl State {
 
     /// What the leader proposes to end: sessions that expired while no socket used them.
     pub fn expired_sessions(&self, now_ms: u64) -> impl Iterator<Item = Change> {
-        self.sessions
-            .iter()
-            .filter(move |(id, row)| row.expires_ms <= now_ms && !self.sessions.in_use(id))
-            .map(|(id, row)| Change::SessionExpired {
-                session: SessionId::from_bits(*id),
-                revision: row.revision,
-            })
+        self.sessions.expired(now_ms).map(|(id, row)| Change::SessionExpired {
+            session: SessionId::from_bits(*id),
+            revision: row.revision,
+        })
     }
 
     /// The namespaces that have sockets.

@@ -4,6 +4,7 @@ mod apply;
 mod change;
 mod dump;
 mod id;
+mod index;
 mod lookup;
 mod nodes;
 mod packets;
@@ -25,6 +26,7 @@ pub use change::{
     Proposal, Recovered, RecoveryTerms, Rooms, SessionValue, SocketClaim, SocketUp,
 };
 pub use id::{InvalidId, Pid, SessionId, SocketId};
+pub use index::{IndexEntry, SessionKeys};
 pub use lookup::SocketView;
 pub use nodes::{Node, NodeStatus};
 pub use packets::{KEPT_PACKET_BYTES, KeptPacket};

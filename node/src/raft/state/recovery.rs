@@ -221,7 +221,7 @@ impl State {
             });
         }
         if window.has_gap(&id, kept, from) {
-            self.give_up(&id);
+            self.give_up(&id, by.stamp_ms);
             return Outcome::Lost;
         }
         self.sockets.hand_over(&id, by.owner);
@@ -258,9 +258,9 @@ impl State {
     }
 
     /// A socket is over though its client may think otherwise.
-    pub(super) fn give_up(&mut self, id: &SocketBits) {
+    pub(super) fn give_up(&mut self, id: &SocketBits, stamp_ms: u64) {
         if let Some(row) = self.remove_socket(id) {
-            self.sessions.leave(row.session, *id);
+            self.sessions.leave(row.session, *id, stamp_ms);
         }
     }
 
@@ -273,7 +273,7 @@ impl State {
         window.evict_overdue(by.stamp_ms, MAX_EXPIRED, is_room);
         let overdue: Vec<_> = window.overdue(by.stamp_ms).take(MAX_EXPIRED).collect();
         for id in overdue {
-            self.give_up(&id);
+            self.give_up(&id, by.stamp_ms);
         }
         Outcome::Applied
     }

@@ -64,6 +64,9 @@ impl State {
 
     pub(super) fn select(&self, namespace: &str, target: &Target) -> Vec<SocketBits> {
         if target.rooms.is_empty() {
+            if let Some(selected) = self.select_indexed(namespace, target) {
+                return selected;
+            }
             return self
                 .sockets
                 .iter()
@@ -86,6 +89,22 @@ impl State {
                 .retain(|id| self.sockets.get(id).is_some_and(|row| self.passes(id, row, target)));
         }
         selected
+    }
+
+    /// The sockets of a target without rooms, by the index of sessions; None if that has none of
+    /// the filter's keys.
+    fn select_indexed(&self, namespace: &str, target: &Target) -> Option<Vec<SocketBits>> {
+        let candidates = self.sessions.indexed(target.filter.as_ref()?)?;
+        let is_meant = |id: &&SocketBits| {
+            self.sockets.get(id).is_some_and(|row| {
+                *row.home.namespace == *namespace && self.passes(id, row, target)
+            })
+        };
+        let sockets = candidates.flat_map(|session| self.sessions.sockets_of(session));
+        let mut selected: Vec<SocketBits> = sockets.filter(is_meant).copied().collect();
+        // The order does not depend on there being an index.
+        selected.sort_unstable();
+        Some(selected)
     }
 
     /// Whether a socket in the target's rooms is not excepted, and matches its filter.

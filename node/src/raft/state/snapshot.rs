@@ -15,9 +15,10 @@ use super::sessions::Session;
 use super::sockets::Home;
 
 /// Grows when an older reader would misread what is written.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// The oldest that this version reads: it knew no recovery.
+/// The oldest that this version reads: it knew no recovery, and the next one no sessions that
+/// outlive their sockets.
 const OLDEST_FORMAT: u32 = 1;
 
 /// A snapshot that is none, or none that this version can read.
@@ -116,6 +117,7 @@ impl State {
                 value: session.value.text.to_string(),
                 revision: session.revision,
                 expires_ms: session.expires_ms,
+                keep_ms: session.keep_ms,
             })
             .collect()
     }
@@ -146,6 +148,7 @@ impl State {
             value: Arc::new(value),
             revision: session.revision,
             expires_ms: session.expires_ms,
+            keep_ms: session.keep_ms,
         };
         self.sessions.restore(bits(&session.id)?, row);
         Ok(())

@@ -38,6 +38,7 @@ fn socket_up(n: u8, namespace: &str, names: &[&str]) -> Change {
         namespace: namespace.into(),
         session: session(n),
         rooms: rooms(names),
+        keep_session_ms: 0,
         recovery: None,
     }))
 }
@@ -456,6 +457,116 @@ fn session_goes_with_its_last_socket() {
     assert_eq!(log.revision(1), next_revision(0, 1));
     log.propose(1, gone(2));
     assert_eq!(log.revision(1), 0);
+}
+
+/// A socket whose client comes back to its session.
+fn keeping(n: u8, of: u8, keep_ms: u64) -> Change {
+    let Change::SocketUp(mut up) = socket_up(n, "/", &[]) else { unreachable!() };
+    up.session = session(of);
+    up.keep_session_ms = keep_ms;
+    Change::SocketUp(up)
+}
+
+#[test]
+fn kept_session_is_made_with_its_first_socket_and_outlives_the_last() {
+    let mut log = Log::new();
+    let up = log.propose_at(1, 1000, keeping(1, 1, 500));
+    let [Effect::SocketUp { value: Some(value), .. }] = &up.effects[..] else {
+        panic!("the session is there: {:?}", up.effects)
+    };
+    assert!(value.object.is_empty());
+    assert_eq!(log.revision(1), next_revision(0, 1));
+    log.propose_at(2, 1100, keeping(2, 1, 0));
+    log.propose(1, put(1, next_revision(0, 1), r#"{"a":1}"#));
+
+    log.propose_at(1, 2000, gone(1));
+    assert_eq!(log.state.expired_sessions(u64::MAX).count(), 0, "the other socket uses it");
+    log.propose_at(2, 3000, gone(2));
+    assert_eq!(log.state.session(session(1)).unwrap().expires_ms, 3500);
+    assert!(log.state.kept_session(session(1), 3499).is_some());
+    assert!(log.state.kept_session(session(1), 3500).is_none());
+    log.propose_at(3, 4000, keeping(3, 1, 0));
+    assert!(log.state.kept_session(session(1), u64::MAX).is_some(), "a socket uses it again");
+    log.declare_down(2, 3, 5000);
+    let expired: Vec<Change> = log.state.expired_sessions(5500).collect();
+    log.propose_at(2, 5500, expired[0].clone());
+    assert_eq!(log.state.sessions_len(), 0);
+}
+
+#[test]
+fn session_of_a_connection_is_none_that_clients_come_back_to() {
+    let mut log = Log::new();
+    log.propose(1, socket_up(1, "/", &[]));
+    log.propose(1, put(1, 0, "{}"));
+    assert!(log.state.session(session(1)).is_some());
+    assert!(log.state.kept_session(session(1), 0).is_none());
+}
+
+#[test]
+fn touch_puts_the_end_off_and_makes_no_session_unless_it_is_to() {
+    let mut log = Log::new();
+    let touch = |keep_ms| Change::SessionTouch { session: session(1), keep_ms };
+    assert_eq!(log.propose(1, touch(0)).outcome, Outcome::UnknownSession);
+    assert_eq!(log.propose_at(1, 100, touch(500)).outcome, Outcome::Applied);
+    assert_eq!(log.propose_at(2, 300, touch(0)).outcome, Outcome::Applied);
+    let row = log.state.session(session(1)).unwrap();
+    assert_eq!((row.expires_ms, row.keep_ms, row.revision), (800, 500, next_revision(0, 1)));
+    // It has expired, and is over though nobody has said so yet.
+    assert_eq!(log.propose_at(2, 800, touch(0)).outcome, Outcome::UnknownSession);
+}
+
+#[test]
+fn destroyed_session_is_empty_for_its_sockets_from_its_place_on() {
+    let mut log = Log::new();
+    log.propose(1, keeping(1, 1, 500));
+    log.propose(1, put(1, next_revision(0, 1), r#"{"a":1}"#));
+    let filter = SessionFilter::try_from(json!({"a": 1})).unwrap();
+    let target = Target { filter: Some(filter), ..to(&[]) };
+    assert_eq!(log.state.matching("/", &target), [socket(1)]);
+    let destroyed = log.propose(2, Change::SessionDestroy { session: session(1) });
+    let [Effect::SessionChanged { socket: told, value, .. }] = &destroyed.effects[..] else {
+        panic!("one socket uses it: {:?}", destroyed.effects)
+    };
+    assert_eq!((*told, &*value.text), (socket(1), "{}"));
+    assert_eq!(log.state.matching("/", &target), []);
+    let again = log.propose(2, Change::SessionDestroy { session: session(1) });
+    assert_eq!(again.outcome, Outcome::UnknownSession);
+    let late = log.propose(1, put(1, log.revision(1) + 1, "{}"));
+    assert!(matches!(late.outcome, Outcome::Conflict { revision: 0, .. }), "{:?}", late.outcome);
+}
+
+#[test]
+fn index_of_sessions_finds_who_is_meant() {
+    let mut log = Log::new();
+    log.state = log.state.with_session_keys(SessionKeys::new(["name"]));
+    for (n, name) in [(1, "ann"), (2, "bob"), (3, "ann")] {
+        log.propose(1, socket_up(n, if n == 3 { "/chat" } else { "/" }, &[]));
+        log.propose(1, put(n, 0, &json!({"name": name, "n": n}).to_string()));
+    }
+    let target = |filter| Target {
+        filter: Some(SessionFilter::try_from(filter).unwrap()),
+        ..Target::default()
+    };
+    assert_eq!(log.state.matching("/", &target(json!({"name": "ann"}))), [socket(1)]);
+    assert_eq!(log.state.matching("/chat", &target(json!({"name": "ann"}))), [socket(3)]);
+    assert_eq!(log.state.matching("/", &target(json!({"n": 2, "name": "ann"}))), []);
+    assert_eq!(log.state.matching("/", &target(json!({"n": 2}))), [socket(2)]);
+    let copy = State::decode(log.state.encode()).unwrap();
+    assert_ne!(copy, log.state);
+    assert_eq!(copy.with_session_keys(SessionKeys::new(["name"])), log.state);
+}
+
+/// Snapshots of format 2 come from versions that knew no sessions which outlive their sockets.
+#[test]
+fn snapshot_of_the_format_before_is_read() {
+    use prost::Message;
+    let mut log = Log::new();
+    log.propose(1, socket_up(1, "/", &[]));
+    log.propose(1, put(1, 0, "{}"));
+    let mut snapshot = flotilla_proto::state::Snapshot::decode(&*log.state.encode()).unwrap();
+    snapshot.format = 2;
+    snapshot.applied.truncate(16);
+    assert_eq!(State::decode(snapshot.encode_to_vec()).unwrap(), log.state);
 }
 
 #[test]

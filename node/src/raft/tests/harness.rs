@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::net::{self, Dialer};
 use crate::raft::config::{ClusterConfig, Durability, RaftConfig};
 use crate::raft::state::{
-    Change, Effect, Packet, Pid, SessionId, SocketId, SocketUp, State, Target,
+    Change, Effect, Packet, Pid, SessionId, SessionKeys, SocketId, SocketUp, State, Target,
 };
 use crate::raft::{Delivery, Options, Raft, Status, Threads};
 use crate::socketio::Payload;
@@ -87,6 +87,7 @@ impl Machines {
             dialer,
             threads: Threads::Own,
             disk: None,
+            session_keys: SessionKeys::default(),
             clock: None,
         };
         (self.tune)(&mut options);
@@ -179,6 +180,7 @@ pub(super) fn socket_up(socket: SocketId) -> Change {
         namespace: ByteString::from_static("/"),
         session: SessionId::random(),
         rooms: [ByteString::from_static("room")].into_iter().collect(),
+        keep_session_ms: 0,
         recovery: None,
     }))
 }

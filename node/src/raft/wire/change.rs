@@ -54,6 +54,7 @@ fn change_to_wire(change: &Change) -> proto::Change {
             namespace: text_to_wire(&up.namespace),
             session: id_to_wire(up.session.as_str()),
             rooms: texts_to_wire(&up.rooms),
+            keep_session_ms: up.keep_session_ms,
             recovery: up.recovery.map(|terms| proto::RecoveryTerms {
                 max_age_ms: terms.max_age_ms,
                 max_bytes: terms.max_bytes,
@@ -88,6 +89,13 @@ fn change_to_wire(change: &Change) -> proto::Change {
                 session: id_to_wire(session.as_str()),
                 revision: *revision,
             })
+        }
+        Change::SessionTouch { session, keep_ms } => Kind::SessionTouch(proto::SessionTouch {
+            session: id_to_wire(session.as_str()),
+            keep_ms: *keep_ms,
+        }),
+        Change::SessionDestroy { session } => {
+            Kind::SessionDestroy(proto::SessionDestroy { session: id_to_wire(session.as_str()) })
         }
         Change::Packet(packet) => Kind::Packet(proto::Packet {
             namespace: text_to_wire(&packet.namespace),
@@ -132,6 +140,7 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
             namespace: text(up.namespace)?,
             session: session_id(&up.session)?,
             rooms: texts(up.rooms)?,
+            keep_session_ms: up.keep_session_ms,
             recovery: up.recovery.map(|terms| RecoveryTerms {
                 max_age_ms: terms.max_age_ms,
                 max_bytes: terms.max_bytes,
@@ -170,6 +179,12 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
             session: session_id(&expired.session)?,
             revision: expired.revision,
         },
+        Kind::SessionTouch(touch) => {
+            Change::SessionTouch { session: session_id(&touch.session)?, keep_ms: touch.keep_ms }
+        }
+        Kind::SessionDestroy(destroy) => {
+            Change::SessionDestroy { session: session_id(&destroy.session)? }
+        }
         Kind::Packet(packet) => Change::Packet(Box::new(Packet {
             namespace: text(packet.namespace)?,
             target: target(packet.target)?,
@@ -304,6 +319,7 @@ mod tests {
                 pid: Pid::random(),
                 namespace: namespace.clone(),
                 session,
+                keep_session_ms: 6,
                 rooms: rooms.clone(),
                 recovery: Some(RecoveryTerms { max_age_ms: 1, max_bytes: 2 }),
             })),
@@ -319,6 +335,8 @@ mod tests {
             Change::DisconnectMatching { namespace: namespace.clone(), target, close: true },
             Change::SessionPut { session, expected: 3, value: "{}".into() },
             Change::SessionExpired { session, revision: 4 },
+            Change::SessionTouch { session, keep_ms: 5 },
+            Change::SessionDestroy { session },
             Change::Packet(Box::new(Packet {
                 namespace,
                 target: Target::default(),

@@ -41,7 +41,7 @@ enum Seq {
 struct Model {
     nodes: BTreeMap<NodeId, ModelNode>,
     sockets: BTreeMap<[u8; 15], ModelSocket>,
-    sessions: BTreeMap<[u8; 15], (u64, String, u64)>,
+    sessions: BTreeMap<[u8; 15], ModelSession>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +62,34 @@ struct ModelSocket {
     rooms: Vec<String>,
 }
 
+#[derive(Clone, Debug)]
+struct ModelSession {
+    revision: u64,
+    text: String,
+    expires_ms: u64,
+    keep_ms: u64,
+}
+
+impl ModelSession {
+    fn new(revision: u64, keep_ms: u64) -> Self {
+        Self { revision, text: "{}".to_owned(), expires_ms: 0, keep_ms }
+    }
+
+    fn used_at(&mut self, stamp_ms: u64) {
+        let kept_ms = if self.keep_ms > 0 { self.keep_ms } else { SESSION_TTL_MS };
+        self.expires_ms = self.expires_ms.max(stamp_ms + kept_ms);
+    }
+}
+
 impl Model {
+    fn is_used(&self, session: &[u8; 15]) -> bool {
+        self.sockets.values().any(|row| row.session == *session)
+    }
+
+    fn session_text(&self, session: &[u8; 15]) -> &str {
+        self.sessions.get(session).map_or("{}", |row| &row.text)
+    }
+
     fn alive(&self, node: NodeId) -> Option<u64> {
         self.nodes.get(&node).filter(|row| !row.down).map(|row| row.incarnation)
     }
@@ -134,8 +161,8 @@ impl Model {
 
     fn purge(&mut self, owner: Owner, stamp_ms: u64) {
         for (_, row) in self.sockets.extract_if(.., |_, row| row.owner == owner) {
-            if let Some((_, _, expires_ms)) = self.sessions.get_mut(&row.session) {
-                *expires_ms = (*expires_ms).max(stamp_ms + SESSION_TTL_MS);
+            if let Some(session) = self.sessions.get_mut(&row.session) {
+                session.used_at(stamp_ms);
             }
         }
     }
@@ -168,8 +195,13 @@ impl Model {
                     return Outcome::UnknownSocket;
                 }
                 let row = self.sockets.remove(&id).unwrap();
-                if !self.sockets.values().any(|other| other.session == row.session) {
-                    self.sessions.remove(&row.session);
+                let keep_ms = self.sessions.get(&row.session).map_or(0, |session| session.keep_ms);
+                match (self.is_used(&row.session), keep_ms) {
+                    (true, _) => {}
+                    (false, 0) => drop(self.sessions.remove(&row.session)),
+                    (false, _) => {
+                        self.sessions.get_mut(&row.session).unwrap().used_at(stamp_ms);
+                    }
                 }
                 let namespace = row.namespace.into();
                 effects.push(Effect::SocketGone { namespace, owner: by, socket: *socket });
@@ -204,12 +236,22 @@ impl Model {
             }
             Change::SessionExpired { session, revision } => {
                 let id = session.to_bits();
-                let used = self.sockets.values().any(|row| row.session == id);
-                if self.sessions.get(&id).is_some_and(|(is, _, expires_ms)| {
-                    is == revision && *expires_ms <= stamp_ms && !used
+                let used = self.is_used(&id);
+                if self.sessions.get(&id).is_some_and(|row| {
+                    row.revision == *revision && row.expires_ms <= stamp_ms && !used
                 }) {
                     self.sessions.remove(&id);
                 }
+            }
+            Change::SessionTouch { session, keep_ms } => {
+                return self.touch(session.to_bits(), *keep_ms, by.node, stamp_ms);
+            }
+            Change::SessionDestroy { session } => {
+                let id = session.to_bits();
+                if self.sessions.remove(&id).is_none() {
+                    return Outcome::UnknownSession;
+                }
+                self.tell(id, "{}", effects);
             }
             Change::SocketDetached { .. }
             | Change::SocketClaim(_)
@@ -235,8 +277,11 @@ impl Model {
             ModelSocket { owner: by, namespace: up.namespace.to_string(), session, rooms: vec![] };
         self.sockets.insert(id, row);
         self.move_one(id, &up.rooms, true, &mut vec![]);
-        if let Some((_, _, expires_ms)) = self.sessions.get_mut(&session) {
-            *expires_ms = (*expires_ms).max(stamp_ms + SESSION_TTL_MS);
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.used_at(stamp_ms);
+        }
+        if up.keep_session_ms > 0 {
+            self.touch(session, up.keep_session_ms, by.node, stamp_ms);
         }
         effects.push(Effect::SocketUp {
             namespace: up.namespace.clone(),
@@ -247,7 +292,7 @@ impl Model {
             value: self
                 .sessions
                 .get(&session)
-                .map(|(_, text, _)| SessionValue::parse(text).unwrap().into()),
+                .map(|row| SessionValue::parse(&row.text).unwrap().into()),
         });
         Outcome::Applied
     }
@@ -283,13 +328,39 @@ impl Model {
         stamp_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
-        let (revision, old) =
-            self.sessions.get(&id).map_or((0, "{}"), |(revision, text, _)| (*revision, text));
-        let Some(value) = SessionValue::parse(text).filter(|_| revision == expected) else {
-            return Outcome::Conflict { revision, value: old.into() };
-        };
-        let revision = next_revision(revision, writer);
-        self.sessions.insert(id, (revision, text.to_owned(), stamp_ms + SESSION_TTL_MS));
+        let revision = self.sessions.get(&id).map_or(0, |row| row.revision);
+        if revision != expected || SessionValue::parse(text).is_none() {
+            return Outcome::Conflict { revision, value: self.session_text(&id).to_owned().into() };
+        }
+        let row = self.sessions.entry(id).or_insert_with(|| ModelSession::new(0, 0));
+        row.revision = next_revision(revision, writer);
+        row.text = text.to_owned();
+        row.used_at(stamp_ms);
+        let revision = row.revision;
+        self.tell(id, text, effects);
+        Outcome::Written { revision }
+    }
+
+    fn touch(&mut self, id: [u8; 15], keep_ms: u64, writer: NodeId, stamp_ms: u64) -> Outcome {
+        let used = self.is_used(&id);
+        let is_over = self.sessions.get(&id).is_none_or(|row| row.expires_ms <= stamp_ms && !used);
+        if is_over {
+            if keep_ms == 0 {
+                return Outcome::UnknownSession;
+            }
+            self.sessions.insert(id, ModelSession::new(next_revision(0, writer), keep_ms));
+        }
+        let row = self.sessions.get_mut(&id).unwrap();
+        if keep_ms > 0 {
+            row.keep_ms = keep_ms;
+        }
+        row.used_at(stamp_ms);
+        Outcome::Applied
+    }
+
+    /// The sockets of a session have another one.
+    fn tell(&self, id: [u8; 15], text: &str, effects: &mut Vec<Effect>) {
+        let value = SessionValue::parse(text).unwrap();
         for (socket, row) in self.sockets.iter().filter(|(_, row)| row.session == id) {
             effects.push(Effect::SessionChanged {
                 namespace: row.namespace.clone().into(),
@@ -298,7 +369,6 @@ impl Model {
                 value: value.clone().into(),
             });
         }
-        Outcome::Written { revision }
     }
 
     fn matching(&self, namespace: &str, target: &Target) -> Vec<[u8; 15]> {
@@ -307,8 +377,7 @@ impl Model {
                 || SocketId::from_bits(*id).as_str() == room
         };
         let object = |row: &ModelSocket| {
-            let text = self.sessions.get(&row.session).map_or("{}", |(_, text, _)| text);
-            SessionValue::parse(text).unwrap().object
+            SessionValue::parse(self.session_text(&row.session)).unwrap().object
         };
         self.sockets
             .iter()
@@ -349,11 +418,38 @@ impl Model {
         }
         assert_eq!(state.sessions_len(), self.sessions.len());
         for (id, session) in state.sessions() {
-            let (revision, text, expires_ms) = &self.sessions[&id.to_bits()];
-            let value = (session.revision, &*session.value.text, session.expires_ms);
-            assert_eq!(value, (*revision, &**text, *expires_ms));
+            let row = &self.sessions[&id.to_bits()];
+            let value = (session.revision, &*session.value.text);
+            assert_eq!(value, (row.revision, &*row.text));
+            assert_eq!((session.expires_ms, session.keep_ms), (row.expires_ms, row.keep_ms));
         }
+        self.assert_ends_equal(state);
         self.assert_rooms_equal(state);
+    }
+
+    /// Which sessions have expired, and which ones clients may come back to.
+    fn assert_ends_equal(&self, state: &State) {
+        for now_ms in [0, 1000, SESSION_TTL_MS, 2 * SESSION_TTL_MS, 4 * SESSION_TTL_MS] {
+            let mut wanted: Vec<_> = self
+                .sessions
+                .iter()
+                .filter(|(id, row)| row.expires_ms <= now_ms && !self.is_used(id))
+                .map(|(id, row)| (row.expires_ms, *id, row.revision))
+                .collect();
+            wanted.sort_unstable();
+            let expired = state.expired_sessions(now_ms).map(|change| match change {
+                Change::SessionExpired { session, revision } => (session, revision),
+                other => panic!("{other:?}"),
+            });
+            let wanted =
+                wanted.into_iter().map(|(_, id, revision)| (SessionId::from_bits(id), revision));
+            assert!(expired.eq(wanted), "at {now_ms}");
+            for (id, row) in &self.sessions {
+                let is_kept = row.keep_ms > 0 && (row.expires_ms > now_ms || self.is_used(id));
+                let kept = state.kept_session(SessionId::from_bits(*id), now_ms);
+                assert_eq!(kept.is_some(), is_kept, "at {now_ms}: {row:?}");
+            }
+        }
     }
 
     fn assert_rooms_equal(&self, state: &State) {
@@ -423,18 +519,29 @@ fn a_session() -> impl Strategy<Value = SessionId> {
     (1..5_u8).prop_map(session)
 }
 
+/// How long a session is kept, if it is.
+fn a_keep() -> impl Strategy<Value = u64> {
+    prop::sample::select(vec![0, 0, 500, SESSION_TTL_MS])
+}
+
+/// Of the sessions' keys, those that one of two equal states has an index of.
+fn keys() -> SessionKeys {
+    SessionKeys::new(["u", "absent"])
+}
+
 fn a_change() -> impl Strategy<Value = Change> {
     let text = prop::sample::select(vec!["{}", r#"{"u":"a"}"#, r#"{"n":1,"u":"a"}"#, "[]"]);
     let namespaced = || (a_namespace(), a_target());
     prop_oneof![
-        8 => (a_socket(), a_namespace(), a_session(), some_rooms()).prop_map(
-            |(socket, namespace, session, rooms)| {
+        8 => (a_socket(), a_namespace(), a_session(), a_keep(), some_rooms()).prop_map(
+            |(socket, namespace, session, keep_session_ms, rooms)| {
                 let pid = Pid::from_bits(socket.to_bits());
                 Change::SocketUp(Box::new(SocketUp {
                     socket,
                     pid,
                     namespace,
                     session,
+                    keep_session_ms,
                     rooms,
                     recovery: None,
                 }))
@@ -458,6 +565,10 @@ fn a_change() -> impl Strategy<Value = Change> {
         2 => (a_session(), a_revision()).prop_map(|(session, revision)| {
             Change::SessionExpired { session, revision }
         }),
+        4 => (a_session(), a_keep()).prop_map(|(session, keep_ms)| {
+            Change::SessionTouch { session, keep_ms }
+        }),
+        1 => a_session().prop_map(|session| Change::SessionDestroy { session }),
         1 => (1..4_u64, 1..20_u64).prop_map(|(node, incarnation)| {
             Change::NodeDown { node, incarnation }
         }),
@@ -518,13 +629,14 @@ proptest! {
     #[test]
     fn state_does_what_the_model_does(steps in prop::collection::vec(a_step(), 1..60)) {
         let (mut log, mut model) = (Log::new(), Model::default());
+        log.state = log.state.with_session_keys(keys());
         // The three registrations that `Log::new` begins with.
         for node in 1..=3 {
             model.register(node, node, 0, 1, 0);
         }
         for step in steps {
             let Some(proposal) = proposal(&step, &log.state) else {
-                let copy = State::decode(log.state.encode()).unwrap();
+                let copy = State::decode(log.state.encode()).unwrap().with_session_keys(keys());
                 prop_assert_eq!(&copy, &log.state);
                 prop_assert_eq!(copy.digest(), log.state.digest());
                 log.state = copy;
@@ -539,7 +651,9 @@ proptest! {
 
     #[test]
     fn equal_histories_make_equal_states(steps in prop::collection::vec(a_step(), 1..60)) {
+        // An index is a node's own affair: nothing that is agreed depends on it.
         let (mut one, mut two) = (Log::new(), Log::new());
+        one.state = one.state.with_session_keys(keys());
         for step in steps {
             let Some(proposal) = proposal(&step, &one.state) else {
                 two.state = State::decode(two.state.encode()).unwrap();
@@ -548,7 +662,7 @@ proptest! {
             prop_assert_eq!(one.apply(proposal.clone()), two.apply(proposal));
             prop_assert_eq!(one.state.digest(), two.state.digest());
         }
-        prop_assert_eq!(one.state, two.state);
+        prop_assert_eq!(one.state, two.state.with_session_keys(keys()));
     }
 
     #[test]

@@ -1,0 +1,105 @@
+// The examples of express.io's README on three nodes (node/examples/routes.rs): sockets, HTTP, and the page.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { chromium } from "playwright-core";
+import { connectAll } from "../lib/client.mjs";
+import { three } from "../lib/nodes.mjs";
+import { PATIENCE } from "../lib/until.mjs";
+
+async function clients(t) {
+  const all = await connectAll(t, three);
+  for (const client of all) {
+    client.heard = [];
+    client.socket.onAny((event, ...args) => client.heard.push(JSON.stringify([event, ...args])));
+  }
+  return all;
+}
+
+function heard(client, ...event) {
+  return client.until(JSON.stringify(event), () => client.heard.includes(JSON.stringify(event)));
+}
+
+async function request(node, method, path, body) {
+  const json = body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  const response = await fetch(node.url + path, { method, ...json });
+  return [response.status, await response.json()];
+}
+
+describe("express.io's README", () => {
+  test("a simple example, broadcasting, acknowledgements, forwarding", async (t) => {
+    const [ann, bob, cid] = await clients(t);
+    ann.emit("ready");
+    await heard(ann, "talk", { message: "io event from an io route on the server" });
+    ann.emit("visit");
+    await Promise.all([heard(bob, "new visitor"), heard(cid, "new visitor")]);
+    ann.emit("announce", { message: "to all" });
+    await Promise.all([ann, bob, cid].map((client) => heard(client, "announce", { message: "to all" })));
+    assert.ok(!ann.heard.includes('["new visitor"]'));
+    assert.deepEqual(await ann.ask("question"), [{ success: "here is your acknowledgement data" }]);
+    assert.deepEqual(await ann.ask("greet"), [{ hello: "from io route" }]);
+  });
+
+  test("rooms", async (t) => {
+    const [ann, bob] = await clients(t);
+    await ann.done("enter", "lobby");
+    await bob.done("enter", "lobby");
+    await heard(ann, "announce", { message: "New client in the lobby room." });
+    assert.deepEqual(bob.heard, []);
+  });
+
+  test("sessions", async (t) => {
+    const [ann] = await clients(t);
+    ann.socket.on("get feelings", () => ann.emit("send feelings", "good"));
+    ann.emit("name", "ann");
+    await heard(ann, "session", { name: "ann", feelings: "good" });
+  });
+
+  test("routing, from sockets and from HTTP alike", async (t) => {
+    const [ann, bob] = await clients(t);
+    assert.deepEqual(await ann.ask("customers:create", { n: 1 }), [{ created: { n: 1 } }]);
+    await heard(bob, "customer created", { n: 1 });
+    assert.deepEqual(await request(three[2], "POST", "/api/customers", { n: 2 }), [200, { created: { n: 2 } }]);
+    await Promise.all([ann, bob].map((client) => heard(client, "customer created", { n: 2 })));
+    assert.deepEqual(await request(three[1], "GET", "/api/customers/5"), [200, { read: "5" }]);
+    assert.deepEqual(await request(three[1], "GET", "/api/customers"), [200, { read: null }]);
+    assert.deepEqual(await request(three[0], "PUT", "/api/customers/5", { n: 3 }), [200, { updated: { n: 3 } }]);
+    assert.deepEqual(await request(three[0], "DELETE", "/api/customers/5"), [200, { deleted: "5" }]);
+    assert.deepEqual(await request(three[0], "POST", "/hello"), [200, { hello: "from io route" }]);
+    assert.equal((await fetch(`${three[0].url}/api/nobody/5`)).status, 404);
+  });
+});
+
+describe("the page", () => {
+  let browser;
+  before(async () => {
+    const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+    browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
+  });
+  after(() => browser?.close());
+
+  test("pages on two nodes hear each other, and routes answer sockets and HTTP", async (t) => {
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    context.setDefaultTimeout(PATIENCE);
+    const errors = [];
+    context.on("weberror", (error) => errors.push(error.error().message));
+    const [one, two] = [await context.newPage(), await context.newPage()];
+    await Promise.all([one.goto(three[0].url), two.goto(three[1].url)]);
+    const line = (page, text) => page.locator("li", { hasText: text }).first().waitFor();
+    for (const page of [one, two]) await page.locator("#state", { hasText: "connected" }).waitFor();
+    const press = (name) => one.getByRole("button", { name, exact: true }).click();
+
+    await press("visit");
+    await line(two, "← new visitor");
+    await press("greet");
+    await line(one, '→ greet: [{"hello":"from io route"}]');
+    await press("name");
+    await line(one, '← session [{"name":"ann","feelings":"good"}]');
+    await press("POST /hello");
+    await line(one, '→ POST /hello: 200 {"hello":"from io route"}');
+    await press("POST /api/customers");
+    await line(two, '← customer created [{"name":"bob"}]');
+    assert.deepEqual(errors, []);
+  });
+});

@@ -1,0 +1,3 @@
+//! What the nodes of the dialects' suites serve: an application in each dialect.
+
+pub mod routes;

@@ -1,0 +1,252 @@
+//! How clients come to their sessions, and back to them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header};
+
+use super::Session;
+use super::config::{SessionConfig, SessionSource};
+use super::shown;
+use super::token::{BadToken, Signer};
+use crate::engineio::CookieConfig;
+use crate::raft::ProposeError;
+use crate::raft::state::{self, Change, Outcome, SessionId};
+use crate::server::io::Io;
+use crate::transport::{Admitted, Denied, Forbidden, Refusal, write_cookie};
+
+/// The sessions that clients come back to, by what they show.
+pub(crate) struct Sessions {
+    config: SessionConfig,
+    signer: Signer,
+    cookie: CookieConfig,
+}
+
+/// A client's session while this node deals with the client: what the sockets of its connection
+/// share, or what one HTTP request has.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) id: SessionId,
+    keep: Duration,
+    /// This node has drawn the id: its client does not know it yet.
+    is_new: bool,
+    /// Its expiry was far enough gone to be put off.
+    was_refreshed: bool,
+    /// It is there, or was: a write does not make it again.
+    is_made: AtomicBool,
+    is_written: AtomicBool,
+    is_destroyed: AtomicBool,
+    /// An answer to the client names it.
+    is_told: AtomicBool,
+    /// What took its place, if it was regenerated.
+    successor: OnceLock<Arc<Hold>>,
+}
+
+/// The session of a connection, and how early in the order of sources it was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) hold: Arc<Hold>,
+    /// Behind all sources, if the session is new.
+    rank: usize,
+}
+
+/// Why a client gets no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoSession {
+    #[error(transparent)]
+    Bad(#[from] BadToken),
+    #[error("the session cannot be looked up")]
+    Unavailable(#[from] ProposeError),
+}
+
+impl Hold {
+    fn new(id: SessionId, keep: Duration, is_new: bool) -> Self {
+        Self {
+            id,
+            keep,
+            is_new,
+            was_refreshed: false,
+            is_made: AtomicBool::new(!is_new),
+            is_written: AtomicBool::new(false),
+            is_destroyed: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            successor: OnceLock::new(),
+        }
+    }
+
+    /// How long the session is to be kept, if it is still to be made.
+    pub(crate) fn to_make(&self) -> Option<Duration> {
+        (!self.is_made.load(Ordering::Acquire)).then_some(self.keep)
+    }
+
+    /// From now on it is over if it is not there.
+    pub(crate) fn set_made(&self) {
+        self.is_made.store(true, Ordering::Release);
+    }
+
+    /// A write of it is on its way.
+    pub(crate) fn set_written(&self) {
+        self.is_written.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_destroyed(&self) {
+        self.set_made();
+        self.is_destroyed.store(true, Ordering::Release);
+    }
+
+    /// Another session takes its place; the first one stays.
+    pub(super) fn set_successor(&self, successor: Arc<Self>) {
+        let _ = self.successor.set(successor);
+    }
+
+    /// The session that the client has in the end.
+    fn latest(self: &Arc<Self>) -> &Arc<Self> {
+        let mut latest = self;
+        while let Some(successor) = latest.successor.get() {
+            latest = successor;
+        }
+        latest
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(config: SessionConfig) -> Self {
+        let signer = Signer::new(&config.secrets, config.require_signed);
+        Self { cookie: config.cookie.attributes(), signer, config }
+    }
+
+    /// A session that nobody has seen yet. It costs nothing until a socket uses it, or it is written.
+    pub(super) fn draw(&self) -> Arc<Hold> {
+        Arc::new(Hold::new(SessionId::random(), self.config.max_age, true))
+    }
+
+    /// What a client shows to come back to a session.
+    pub(super) fn token(&self, id: SessionId) -> String {
+        self.signer.write(id)
+    }
+
+    pub(super) fn max_age(&self) -> Duration {
+        self.config.max_age
+    }
+
+    pub(super) fn uses_cookies(&self) -> bool {
+        self.config.has(SessionSource::Cookie)
+    }
+
+    /// The session that a client shows; None if there is none of that id (any more).
+    pub(crate) async fn find(&self, io: &Io, token: &str) -> Result<Option<Arc<Hold>>, NoSession> {
+        let Some(id) = self.signer.read(token)? else { return Ok(None) };
+        let raft = io.cluster().raft();
+        let mut hold = Hold::new(id, self.config.max_age, false);
+        if let Some(row) = raft.view().kept_session(id, raft.now_ms()) {
+            hold.was_refreshed = self.is_due(row, raft.now_ms());
+            if hold.was_refreshed {
+                // What is refused now is tried again when the client comes again.
+                let _ = raft.pump().propose_quiet(Change::SessionTouch { session: id, keep_ms: 0 });
+            }
+            return Ok(Some(Arc::new(hold)));
+        }
+        // It may have been made on a node that this one is behind of: the log knows.
+        let touched = raft.pump().propose(Change::SessionTouch { session: id, keep_ms: 0 }).await?;
+        let is_there =
+            touched == Outcome::Applied && raft.view().kept_session(id, raft.now_ms()).is_some();
+        Ok(is_there.then(|| Arc::new(hold)))
+    }
+
+    /// Whether a session's expiry is to be put off: not at each request, for it takes a log entry.
+    pub(super) fn is_due(&self, row: &state::Session, now_ms: u64) -> bool {
+        let unused_ms = now_ms.saturating_add(row.keep_ms).saturating_sub(row.expires_ms);
+        unused_ms > row.keep_ms / 10
+    }
+
+    /// Finds the session of a client that opens a connection, or draws one.
+    pub(crate) async fn admit(&self, io: &Io, request: &Parts) -> Result<Admitted, Denied> {
+        let seat = match self.seat(io, request).await {
+            Ok(seat) => seat,
+            Err(NoSession::Unavailable(ProposeError::Draining)) => {
+                return Err(Denied::ForNow(Refusal::Draining));
+            }
+            Err(NoSession::Unavailable(_)) => return Err(Denied::ForNow(Refusal::NoQuorum)),
+            Err(NoSession::Bad(bad)) => {
+                let headers = self.set_cookie(self.cleared()).collect();
+                return Err(Denied::Forbidden(Forbidden::from(bad.to_string()), headers));
+            }
+        };
+        let mut admitted = Admitted::default();
+        admitted.headers.extend(self.set_cookie(self.news_for(&seat.hold, true)));
+        admitted.extensions.insert(seat);
+        Ok(admitted)
+    }
+
+    async fn seat(&self, io: &Io, request: &Parts) -> Result<Seat, NoSession> {
+        // An HTTP server in front may have looked already.
+        let layered = request.extensions.get::<Session>().and_then(|session| session.hold.clone());
+        for (rank, source) in self.config.sources.iter().enumerate() {
+            let token = match (source, &layered) {
+                (SessionSource::Cookie, Some(hold)) if !hold.is_new => {
+                    return Ok(Seat { hold: hold.clone(), rank });
+                }
+                (SessionSource::Cookie, _) => self.cookie_of(&request.headers),
+                (SessionSource::Query, _) => shown::in_query(
+                    request.uri.query().unwrap_or_default(),
+                    &self.config.query_parameter,
+                    &self.config.cookie.name,
+                ),
+                // It comes later, with the CONNECT.
+                (SessionSource::Auth, _) => None,
+            };
+            if let Some(token) = token
+                && let Some(hold) = self.find(io, &token).await?
+            {
+                return Ok(Seat { hold, rank });
+            }
+        }
+        Ok(Seat { hold: layered.unwrap_or_else(|| self.draw()), rank: usize::MAX })
+    }
+
+    pub(super) fn cookie_of(&self, headers: &HeaderMap) -> Option<String> {
+        shown::in_cookies(headers, &self.config.cookie.name)
+    }
+
+    /// What a client shows with its CONNECT, if that has precedence over what its handshake showed.
+    pub(crate) fn shown_in(&self, auth: &str, seat: &Seat) -> Option<String> {
+        let rank = self.config.sources.iter().position(|source| *source == SessionSource::Auth)?;
+        shown::in_auth(auth, &self.config.auth_field).filter(|_| rank < seat.rank)
+    }
+
+    /// The cookie that the answer to a client's request sets, if there is anything new to say.
+    /// `will_be_made`: the session is to be told of though nobody has written it yet.
+    pub(super) fn news_for(&self, hold: &Arc<Hold>, will_be_made: bool) -> Option<HeaderValue> {
+        let hold = hold.latest();
+        if hold.is_destroyed.load(Ordering::Acquire) {
+            return self.cleared();
+        }
+        let is_there = will_be_made
+            || hold.is_made.load(Ordering::Acquire)
+            || hold.is_written.load(Ordering::Acquire);
+        let goes_on = hold.was_refreshed && self.cookie.max_age.is_some();
+        let is_news = (hold.is_new && is_there) || goes_on;
+        (is_news && !hold.is_told.swap(true, Ordering::AcqRel)).then(|| self.cookie_for(hold.id))
+    }
+
+    pub(super) fn cookie_for(&self, id: SessionId) -> HeaderValue {
+        write_cookie(&self.cookie, &shown::cookie_value(&self.token(id)))
+    }
+
+    /// A cookie that takes the client's away: it comes without one next time.
+    pub(super) fn cleared(&self) -> Option<HeaderValue> {
+        let over = CookieConfig { max_age: Some(Duration::ZERO), ..self.cookie.clone() };
+        Some(write_cookie(&over, ""))
+    }
+
+    /// The header for a cookie, where cookies are used.
+    pub(super) fn set_cookie(
+        &self,
+        value: Option<HeaderValue>,
+    ) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> + use<> {
+        let value = value.filter(|_| self.uses_cookies());
+        value.map(|value| (header::SET_COOKIE, value)).into_iter()
+    }
+}
