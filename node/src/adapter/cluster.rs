@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
 use futures_util::FutureExt as _;
 use hashbrown::HashMap;
@@ -19,6 +20,7 @@ use super::encoder::Encoder;
 use super::gathers::{Gathering, Gathers};
 use super::local::{Local, Plane};
 use super::outbox::Encoded;
+use super::projection::{Outgoing, Projection};
 use super::questions::Questions;
 use super::recipient::{Phase, Recipient};
 use super::recovery::{Connecting, Recovery, RecoveryConfig};
@@ -130,6 +132,7 @@ impl Cluster {
             recovery: recovery.map(Recovery::new),
             next_ack_id: AtomicU64::new(0),
             hearing: AtomicUsize::new(0),
+            projections: ArcSwap::default(),
             is_retired: AtomicBool::new(false),
             inbound,
             cluster: self.clone(),
@@ -303,6 +306,8 @@ pub struct Adapter {
     next_ack_id: AtomicU64,
     /// Sockets that hear of the events that are queued for them: mostly none.
     hearing: AtomicUsize,
+    /// Packets for certain rooms are delivered otherwise: mostly none.
+    pub(super) projections: ArcSwap<Vec<Arc<Projection>>>,
     is_retired: AtomicBool,
     inbound: mpsc::Sender<(NodeId, Broadcast)>,
     pub(super) cluster: Arc<Cluster>,
@@ -539,9 +544,14 @@ impl Adapter {
             let asked = peers.iter().copied().chain([me]);
             self.cluster.gathers.feed(key, |gather| gather.handle_asked(asked));
         }
-        let stamped = self.stamped_now(&payload, ack.is_some());
-        self.deliver(&target, &stamped, Plane::Direct, flags, asker);
-        drop(stamped);
+        self.hand_out(Outgoing {
+            place: None,
+            target: &target,
+            payload: &payload,
+            plane: Plane::Direct,
+            flags,
+            asker,
+        });
         if peers.is_empty() {
             return;
         }
@@ -610,7 +620,7 @@ impl Adapter {
         let mut encoded = None;
         let mut sent = 0;
         let mut forgotten = Vec::new();
-        let anyone_hears = self.hearing.load(Ordering::Relaxed) > 0;
+        let anyone_hears = self.anyone_hears();
         let mut hearing = Vec::new();
         self.local.visit(target, plane, |recipient| {
             let packet = encoded.get_or_insert_with(|| {
@@ -640,6 +650,11 @@ impl Adapter {
         if let Some(asker) = asker {
             self.cluster.tell(asker, Tell::Sent(sent));
         }
+    }
+
+    /// Whether any socket hears of what is queued for it.
+    pub(super) fn anyone_hears(&self) -> bool {
+        self.hearing.load(Ordering::Relaxed) > 0
     }
 
     /// Lets a connecting socket in: it takes part, and its CONNECT is queued.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::Asker;
 use super::cluster::{Adapter, EmitFlags};
 use super::local::Plane;
+use super::projection::Outgoing;
 use crate::peers::Broadcast;
 use crate::raft::Delivery;
 use crate::raft::state::{Effect, NodeId, Place};
@@ -84,9 +85,15 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
             {
                 adapter.ask(&packet.target, key);
             }
-            let payload = adapter.stamped_at(place, &packet.payload, asker.is_some());
             let flags = EmitFlags { uncompressed: packet.uncompressed, ..EmitFlags::default() };
-            adapter.deliver(&packet.target, &payload, Plane::Agreed, flags, asker);
+            adapter.hand_out(Outgoing {
+                place: Some(place),
+                target: &packet.target,
+                payload: &packet.payload,
+                plane: Plane::Agreed,
+                flags,
+                asker,
+            });
         }
         Effect::SocketTaken { socket, claim, .. } => adapter.take_away(&socket, claim),
         Effect::SocketRecovered { recovered, .. } => adapter.let_back_in(*recovered),
@@ -98,8 +105,14 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
 
 fn handle_broadcast(adapter: &Adapter, from: NodeId, broadcast: &Broadcast) {
     let asker = broadcast.ack.map(|key| Asker { node: from, key });
-    let payload = adapter.stamped_now(&broadcast.payload, asker.is_some());
     let Broadcast { volatile, uncompressed, .. } = *broadcast;
     let flags = EmitFlags { volatile, uncompressed, ..EmitFlags::default() };
-    adapter.deliver(&broadcast.target, &payload, Plane::Direct, flags, asker);
+    adapter.hand_out(Outgoing {
+        place: None,
+        target: &broadcast.target,
+        payload: &broadcast.payload,
+        plane: Plane::Direct,
+        flags,
+        asker,
+    });
 }

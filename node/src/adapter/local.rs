@@ -10,7 +10,7 @@ use indexmap::{IndexMap, IndexSet};
 use smallvec::SmallVec;
 
 use super::recipient::Recipient;
-use super::rooms::Watch;
+use super::rooms::Watcher;
 use crate::raft::state::{IndexEntry, SessionKeys, SessionValue, SocketId, Target};
 
 /// Which of the two memberships decides.
@@ -46,7 +46,7 @@ struct Shard {
     /// Counts visits, so that a socket in several of a target's rooms is visited once.
     visit: u64,
     /// Mostly nobody.
-    watches: Vec<Arc<Watch>>,
+    watches: Vec<Arc<dyn Watcher>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +55,8 @@ struct LocalSocket {
     session: Option<Arc<SessionValue>>,
     rooms: SmallVec<[ByteString; 1]>,
     visited: u64,
+    /// While parts are visited: how many more of them it is in.
+    parts: u32,
 }
 
 /// Dense for visits, and quick to leave.
@@ -115,13 +117,14 @@ impl Local {
         let mut shard = self.shard(&id);
         let slot = shard.free.pop().unwrap_or(shard.sockets.len() as u32);
         shard.reindex(slot, None, session.as_deref());
-        let socket = LocalSocket { recipient, session, rooms: SmallVec::new(), visited: 0 };
+        let socket =
+            LocalSocket { recipient, session, rooms: SmallVec::new(), visited: 0, parts: 0 };
         match shard.sockets.get_mut(slot as usize) {
             Some(place) => *place = Some(socket),
             None => shard.sockets.push(Some(socket)),
         }
         shard.slots.insert(id, slot);
-        shard.tell_own_room(id, Watch::joined);
+        shard.tell_own_room(id, |watch, room, id| watch.joined(room, id));
         for room in rooms {
             shard.change(slot, room, |membership| {
                 membership.agreed = true;
@@ -136,7 +139,7 @@ impl Local {
         let slot = shard.slots.remove(id)?;
         let socket = shard.sockets[slot as usize].take()?;
         shard.reindex(slot, socket.session.as_deref(), None);
-        shard.tell_own_room(*id, Watch::left);
+        shard.tell_own_room(*id, |watch, room, id| watch.left(room, id));
         for room in &socket.rooms {
             shard.tell_left(slot, room, *id);
             shard.forget_member(slot, room);
@@ -198,7 +201,7 @@ impl Local {
     }
 
     /// Has `watch` told of all that happens to rooms from now on.
-    pub(super) fn watch(&self, watch: Arc<Watch>) {
+    pub(super) fn watch(&self, watch: Arc<dyn Watcher>) {
         // All at once, so that it counts what is there and misses nothing after.
         let mut shards: Vec<_> = self.shards.iter().map(lock).collect();
         for shard in &mut shards {
@@ -218,6 +221,33 @@ impl Local {
         let entry = target.filter.as_ref().and_then(|filter| self.keys.entry_of(filter));
         for shard in &self.shards {
             lock(shard).visit(target, &own_ids, entry.as_ref(), plane, &mut visitor);
+        }
+    }
+
+    /// Visits the sockets in the rooms of each part, part by part, each socket once for a part, with
+    /// the part's place and whether it is the last one that the socket is in. `target` says who is
+    /// left out.
+    pub(super) fn visit_parts(
+        &self,
+        parts: &[&[ByteString]],
+        target: &Target,
+        plane: Plane,
+        mut visitor: impl FnMut(&Arc<Recipient>, usize, bool),
+    ) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            // With one part there is nothing to count.
+            if parts.len() > 1 {
+                for rooms in parts {
+                    shard.visit_part(rooms, target, plane, &mut |socket| socket.parts += 1);
+                }
+            }
+            for (place, rooms) in parts.iter().enumerate() {
+                shard.visit_part(rooms, target, plane, &mut |socket| {
+                    socket.parts = socket.parts.saturating_sub(1);
+                    visitor(&socket.recipient, place, socket.parts == 0);
+                });
+            }
         }
     }
 
@@ -297,10 +327,10 @@ impl Shard {
         self.forget_member(slot, room);
     }
 
-    fn tell_own_room(&self, id: SocketId, tell: fn(&Watch, &ByteString, SocketId)) {
+    fn tell_own_room(&self, id: SocketId, tell: fn(&dyn Watcher, &ByteString, SocketId)) {
         if !self.watches.is_empty() {
             let room = own_room(id);
-            self.watches.iter().for_each(|watch| tell(watch, &room, id));
+            self.watches.iter().for_each(|watch| tell(&**watch, &room, id));
         }
     }
 
@@ -368,6 +398,31 @@ impl Shard {
                     && let Some(socket) = &mut sockets[*slot as usize]
                 {
                     meet(socket, *slot);
+                }
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Visits the members of a part's rooms, once each, whom the target does not leave out.
+    fn visit_part(
+        &mut self,
+        part: &[ByteString],
+        target: &Target,
+        plane: Plane,
+        visitor: &mut impl FnMut(&mut LocalSocket),
+    ) {
+        self.visit += 1;
+        let Self { sockets, rooms, visit, .. } = self;
+        for room in part {
+            for (slot, membership) in rooms.get(room).into_iter().flatten() {
+                if membership.counts(plane)
+                    && let Some(socket) = &mut sockets[*slot as usize]
+                    && std::mem::replace(&mut socket.visited, *visit) != *visit
+                    && is_meant(socket, *slot, target, plane, rooms)
+                {
+                    visitor(socket);
                 }
             }
         }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::cluster::Adapter;
 use super::outbox::Encoded;
+use super::projection::Part;
 use super::recipient::{Phase, Recipient};
 use crate::engineio::{CloseReason, Revision};
 use crate::metrics;
@@ -72,11 +73,13 @@ pub(super) struct Connecting {
     pub(super) recipient: Arc<Recipient>,
     /// What its client comes back with.
     pub(super) pid: Pid,
+    /// The packet that its client has some parts of, and the key of the last of them.
+    seam: Option<(Place, u32)>,
 }
 
 impl Connecting {
     pub(super) fn new(recipient: Arc<Recipient>) -> Self {
-        Self { recipient, pid: Pid::random() }
+        Self { recipient, pid: Pid::random(), seam: None }
     }
 }
 
@@ -87,6 +90,8 @@ pub struct Claim {
     pid: Pid,
     /// The last packet that it has. The beginning, if it has none: its socket began later.
     offset: Place,
+    /// The packet after it that the client has some parts of, and the key of the last of them.
+    seam: Option<(Place, u32)>,
     /// Names the connection by which it comes.
     pub key: u64,
 }
@@ -105,12 +110,15 @@ impl Claim {
     fn parse(auth: &str, cluster: u64) -> Option<Self> {
         let shown: Shown<'_> = serde_json::from_str(auth).ok()?;
         let (socket, pid) = parse_pid(&shown.pid)?;
-        let offset = match shown.offset {
+        let (place, part) = match shown.offset {
             Some(text) => parse_offset(&text, cluster)?,
-            None => Place::default(),
+            None => (Place::default(), None),
         };
+        // Whoever has some parts of a packet may miss the others.
+        let offset = if part.is_some() { place.before() } else { place };
+        let seam = part.map(|part| (place, part));
         // 0 names the socket's first connection.
-        Some(Self { socket, pid, offset, key: random::number().max(1) })
+        Some(Self { socket, pid, offset, seam, key: random::number().max(1) })
     }
 }
 
@@ -130,12 +138,21 @@ fn offset_text(cluster: u64, Place { index, position }: Place) -> String {
     format!("{cluster:x}-{index:x}-{position:x}")
 }
 
-fn parse_offset(text: &str, cluster: u64) -> Option<Place> {
+/// The same, for a client that has the packet's parts up to the one of that key.
+fn part_offset_text(cluster: u64, place: Place, key: u32) -> String {
+    format!("{}-{key:x}", offset_text(cluster, place))
+}
+
+fn parse_offset(text: &str, cluster: u64) -> Option<(Place, Option<u32>)> {
     let mut parts = text.split('-');
     let mut part = || u64::from_str_radix(parts.next()?, 16).ok();
     let (of, index, position) = (part()?, part()?, part()?);
     let place = Place { index, position: position.try_into().ok()? };
-    (of == cluster && parts.next().is_none()).then_some(place)
+    let part = match parts.next() {
+        Some(key) => Some(u32::from_str_radix(key, 16).ok()?),
+        None => None,
+    };
+    (of == cluster && parts.next().is_none()).then_some((place, part))
 }
 
 /// A packet as clients get it. While there is one, no other tells them where they are.
@@ -152,7 +169,51 @@ impl Deref for Stamped<'_> {
     }
 }
 
+/// Tells clients where they are by the parts of one packet. While there is one for direct packets,
+/// no other packet does.
+pub(super) struct Stamp<'a> {
+    adapter: &'a Adapter,
+    at: At<'a>,
+}
+
+enum At<'a> {
+    /// Clients are not told.
+    Nowhere,
+    Place(Place),
+    /// For direct packets, which leave clients where they are.
+    Reached(MutexGuard<'a, Place>),
+}
+
+impl Stamp<'_> {
+    /// `is_last`: the client has all of the packet with this part.
+    pub(super) fn of_part<'p>(&self, part: &'p Part, is_last: bool) -> Cow<'p, Payload> {
+        let adapter = self.adapter;
+        let payload = &part.payload;
+        match &self.at {
+            At::Place(place) if is_last => Cow::Owned(adapter.with_offset(payload, *place)),
+            At::Place(place) => {
+                let offset = part_offset_text(adapter.cluster_id(), *place, part.key);
+                Cow::Owned(with_last(payload, &offset))
+            }
+            At::Reached(place) if ends_in_text(payload) => {
+                Cow::Owned(adapter.with_offset(payload, **place))
+            }
+            At::Reached(_) | At::Nowhere => Cow::Borrowed(payload),
+        }
+    }
+}
+
 impl Adapter {
+    /// For the parts of a packet: one of the log, or (`None`) a direct one.
+    pub(super) fn stamp(&self, place: Option<Place>) -> Stamp<'_> {
+        let at = match (&self.recovery, place) {
+            (None, _) => At::Nowhere,
+            (Some(_), Some(place)) => At::Place(place),
+            (Some(recovery), None) => At::Reached(recovery.reached()),
+        };
+        Stamp { adapter: self, at }
+    }
+
     /// The namespace's connection state recovery, if it is on.
     pub fn recovery(&self) -> Option<&RecoveryConfig> {
         self.recovery.as_ref().map(|recovery| &recovery.config)
@@ -174,7 +235,7 @@ impl Adapter {
             offset: claim.offset,
             key: claim.key,
         };
-        let connecting = Connecting { recipient, pid: claim.pid };
+        let connecting = Connecting { recipient, pid: claim.pid, seam: claim.seam };
         self.propose_connecting(connecting, Change::SocketClaim(Box::new(change)))
     }
 
@@ -221,8 +282,13 @@ impl Adapter {
         metrics::RECOVERIES.replayed.add(missed.len() as u64);
         let recipient = &socket.recipient;
         for packet in missed {
-            let payload = self.with_offset(&packet.payload, packet.place);
-            recipient.outbox.push(self.encode(Kind::Event, None, &payload));
+            let has = socket.seam.filter(|(place, _)| *place == packet.place).map(|(_, key)| key);
+            let payloads = self
+                .missed_parts(&packet, &backlog, has)
+                .unwrap_or_else(|| vec![self.with_offset(&packet.payload, packet.place)]);
+            for payload in &payloads {
+                recipient.outbox.push(self.encode(Kind::Event, None, payload));
+            }
         }
         recipient.set_session(session);
         recipient.advance(Phase::Connected);
@@ -290,17 +356,21 @@ impl Adapter {
     }
 
     fn with_offset(&self, payload: &Payload, place: Place) -> Payload {
-        let offset = offset_text(self.cluster_id(), place);
-        let text = payload.json.trim_end().strip_suffix(']').unwrap_or(&payload.json);
-        Payload {
-            json: [text, ",\"", &offset, "\"]"].concat().into(),
-            attachments: payload.attachments.clone(),
-        }
+        with_last(payload, &offset_text(self.cluster_id(), place))
     }
 
     /// The node is a member of a cluster before anything is agreed.
     fn cluster_id(&self) -> u64 {
         self.cluster.raft().cluster_id().unwrap_or_default()
+    }
+}
+
+/// With an offset as its last argument.
+fn with_last(payload: &Payload, offset: &str) -> Payload {
+    let text = payload.json.trim_end().strip_suffix(']').unwrap_or(&payload.json);
+    Payload {
+        json: [text, ",\"", offset, "\"]"].concat().into(),
+        attachments: payload.attachments.clone(),
     }
 }
 
@@ -318,9 +388,20 @@ mod tests {
     fn offset_survives_its_text_form_and_belongs_to_its_cluster() {
         let place = Place { index: 1 << 41, position: 17 };
         let text = offset_text(0xabc, place);
-        assert_eq!(parse_offset(&text, 0xabc), Some(place));
+        assert_eq!(parse_offset(&text, 0xabc), Some((place, None)));
+        let part = part_offset_text(0xabc, place, 0xf00d);
+        assert_eq!(parse_offset(&part, 0xabc), Some((place, Some(0xf00d))));
         assert_eq!(parse_offset(&text, 0xabd), None);
-        for text in ["", "abc", "abc-1", "abc-1-2-3", "abc-x-1", "abc-1-100000000", "abc--1-1"] {
+        for text in [
+            "",
+            "abc",
+            "abc-1",
+            "abc-1-2-3-4",
+            "abc-1-2-x",
+            "abc-x-1",
+            "abc-1-100000000",
+            "abc--1-1",
+        ] {
             assert_eq!(parse_offset(text, 0xabc), None, "{text}");
         }
     }

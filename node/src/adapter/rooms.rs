@@ -43,6 +43,16 @@ const WAITING_EVENTS: usize = 65_536;
 
 pub(super) type Listener = Box<dyn Fn(RoomEvent) + Send + Sync>;
 
+/// Hears what happens to the rooms of all shards, each time under the lock of one: it only notes it.
+pub(super) trait Watcher: std::fmt::Debug + Send + Sync {
+    /// Members that were there before.
+    fn count(&self, room: &ByteString, members: usize);
+
+    fn joined(&self, room: &ByteString, socket: SocketId);
+
+    fn left(&self, room: &ByteString, socket: SocketId);
+}
+
 /// Counts the members of each room over all shards, and queues what its listener is told.
 #[derive(Debug)]
 pub(super) struct Watch(Mutex<Counts>);
@@ -62,14 +72,19 @@ impl Watch {
         (Arc::new(Self(Mutex::new(counts))), tell(events, listener))
     }
 
-    /// Members that were there before the watch.
-    pub(super) fn count(&self, room: &ByteString, members: usize) {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.0.lock().expect("nothing panics while it holds the counts")
+    }
+}
+
+impl Watcher for Watch {
+    fn count(&self, room: &ByteString, members: usize) {
         if members > 0 {
             *self.lock().members.entry(room.clone()).or_default() += members;
         }
     }
 
-    pub(super) fn joined(&self, room: &ByteString, socket: SocketId) {
+    fn joined(&self, room: &ByteString, socket: SocketId) {
         let mut counts = self.lock();
         let members = counts.members.entry(room.clone()).or_default();
         *members += 1;
@@ -79,7 +94,7 @@ impl Watch {
         counts.tell(RoomEvent::Joined { room: room.clone(), socket });
     }
 
-    pub(super) fn left(&self, room: &ByteString, socket: SocketId) {
+    fn left(&self, room: &ByteString, socket: SocketId) {
         let mut counts = self.lock();
         counts.tell(RoomEvent::Left { room: room.clone(), socket });
         let Some(members) = counts.members.get_mut(room) else { return };
@@ -88,10 +103,6 @@ impl Watch {
             counts.members.remove(room);
             counts.tell(RoomEvent::Deleted { room: room.clone() });
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.0.lock().expect("nothing panics while it holds the counts")
     }
 }
 

@@ -1,5 +1,6 @@
 //! The dialects that an application is written in, and the built-in ones; on `server/` alone.
 
+pub mod api;
 pub mod conformance;
 pub mod relay;
 pub mod routes;

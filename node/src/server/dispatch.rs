@@ -34,6 +34,12 @@ fn handle(name: &str, context: &Context<'_>) {
     let socket = context.socket;
     let handlers = socket.namespace_inner().handlers();
     let (shared, own) = (handlers.events.of(name), socket.take_own_handlers(name));
+    if shared.is_empty() && own.is_empty() {
+        for handler in &handlers.fallbacks {
+            handler::run(handler, context, socket.cluster());
+        }
+        return;
+    }
     let several = (shared.len() + own.len() > 1).then(Answered::default);
     let context = match &several {
         Some(answered) => &context.answered_once(answered),

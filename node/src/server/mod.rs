@@ -56,7 +56,7 @@ pub use session::{
 };
 pub use socket::Socket;
 
-pub use crate::adapter::RoomEvent;
+pub use crate::adapter::{Part, Projector, RoomEvent};
 pub use crate::transport::{
     ConnectionError, Engine, ErrorContext, Exchange, Forbidden, Halt, Handshake,
 };

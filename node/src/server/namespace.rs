@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::ack::AckEmit;
 use super::dynamic::ParentInner;
-use super::handler::{Handler, boxed};
+use super::handler::{BoxHandler, Handler, boxed};
 use super::listeners::{EventListeners, ListenerId, Listeners};
 use super::middleware::{self, BoxMiddleware, ConnectError};
 use super::operator::{IntoRooms, Operator};
@@ -19,7 +19,7 @@ use super::receipts::{Agreed, EmitError};
 use super::remote::{FetchedSockets, RemoteSocket};
 use super::server_side::{self, ServerEvent, ServerHandlers};
 use super::socket::Socket;
-use crate::adapter::{Adapter, RoomEvent};
+use crate::adapter::{Adapter, Projector, RoomEvent};
 use crate::raft::state::{SocketId, Target};
 
 /// What an application registered for a namespace. Handlers are shared by all its sockets, so
@@ -31,6 +31,8 @@ pub(crate) struct Handlers {
     pub(crate) disconnect: Listeners,
     pub(crate) error: Listeners,
     pub(crate) events: EventListeners,
+    /// For events that nobody else handles.
+    pub(crate) fallbacks: Vec<BoxHandler>,
     pub(crate) server_events: ServerHandlers,
     pub(crate) middleware: Vec<BoxMiddleware>,
 }
@@ -76,6 +78,10 @@ impl Registry {
 
     pub(crate) fn remove_listener(&self, listener: ListenerId) {
         self.register(|handlers| handlers.events.remove(listener));
+    }
+
+    pub(crate) fn on_fallback<Args>(&self, handler: impl Handler<Args>) {
+        self.register(|handlers| handlers.fallbacks.push(boxed(handler)));
     }
 
     pub(crate) fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) {
@@ -194,6 +200,13 @@ impl NamespaceHandle {
         self.0.handlers().events.names()
     }
 
+    /// Runs, beside others of its kind, for each event that neither the socket nor the namespace has
+    /// a handler for.
+    pub fn on_fallback<Args>(&self, handler: impl Handler<Args>) -> &Self {
+        self.0.registry.on_fallback(handler);
+        self
+    }
+
     /// Runs when a socket is about to leave, its rooms still known; takes a [`Reason`](super::Reason).
     pub fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) -> &Self {
         self.0.registry.on_disconnecting(handler);
@@ -234,6 +247,13 @@ impl NamespaceHandle {
     /// told when it is called, and taken back if it cannot be agreed; a leave once it is agreed.
     pub fn on_room_event(&self, listener: impl Fn(RoomEvent) + Send + Sync + 'static) -> &Self {
         self.0.adapter.current().watch_rooms(listener);
+        self
+    }
+
+    /// Has packets for rooms whose names begin with `prefix` delivered as other packets, to some of
+    /// their members each. All nodes must do the same, before they have sockets.
+    pub fn project(&self, prefix: &str, projector: Arc<dyn Projector>) -> &Self {
+        self.0.adapter.current().project(prefix, projector);
         self
     }
 

@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::Full;
 
 use crate::engineio::RequestError;
 
@@ -36,12 +37,16 @@ pub(crate) struct Hooks {
     initial_headers: Vec<Arc<EditHeaders>>,
     headers: Vec<Arc<EditHeaders>>,
     connection_error: Vec<Arc<OnError>>,
+    pages: Vec<MadePage>,
 }
 
 type Middleware = dyn Fn(Exchange) -> BoxFuture<'static, Result<Exchange, Halt>> + Send + Sync;
 type AllowRequest = dyn Fn(Parts) -> BoxFuture<'static, Result<(), Forbidden>> + Send + Sync;
 type EditHeaders = dyn Fn(&mut HeaderMap, &Parts) + Send + Sync;
 type OnError = dyn Fn(&ConnectionError) + Send + Sync;
+
+/// A page that is made for each request: its path, its type, and what makes it.
+type MadePage = (Arc<str>, &'static str, Arc<dyn Fn() -> Bytes + Send + Sync>);
 
 /// A request on its way in, and headers that its answer is to have. What is put into the
 /// request's extensions reaches the [`Handshake`](super::Handshake).
@@ -185,6 +190,18 @@ impl Engine {
         self.register(|hooks| hooks.connection_error.push(told.clone()))
     }
 
+    /// Serves what `make` makes at exactly `path`, which is none of Engine.IO's. The node's own
+    /// listener does; an application that embeds the node has its own routes.
+    pub fn page(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        make: impl Fn() -> Bytes + Send + Sync + 'static,
+    ) -> &Self {
+        let page: MadePage = (path.into(), content_type, Arc::new(make));
+        self.register(|hooks| hooks.pages.push(page.clone()))
+    }
+
     /// The number of open connections of this node.
     pub fn clients_count(&self) -> usize {
         self.connections.get().map_or(0, |connections| connections.len())
@@ -259,6 +276,15 @@ impl Hooks {
         for edit in initial.chain(&self.headers) {
             edit(headers, request);
         }
+    }
+
+    /// A page of the application.
+    pub(crate) fn page(&self, path: &str) -> Option<Response<Full<Bytes>>> {
+        let (_, content_type, make) = self.pages.iter().find(|(at, ..)| **at == *path)?;
+        let mut response = Response::new(Full::new(make()));
+        let content_type = HeaderValue::from_static(content_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        Some(response)
     }
 
     pub(crate) fn tell(&self, error: &ConnectionError) {

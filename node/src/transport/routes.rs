@@ -44,7 +44,8 @@ impl Transport {
         let page = self.pages.respond(path, request.headers());
         let page = page.filter(|_| is_read || is_below_prefix);
         if !is_below_prefix {
-            return page.unwrap_or_else(|| empty(StatusCode::NOT_FOUND));
+            let made = || self.engine.hooks().page(path).filter(|_| is_read);
+            return page.or_else(made).unwrap_or_else(|| empty(StatusCode::NOT_FOUND));
         }
         let hooks = self.engine.hooks();
         let ask = hooks.allow_origin.as_deref();

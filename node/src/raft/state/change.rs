@@ -33,6 +33,15 @@ impl Place {
     /// After everything.
     pub const END: Self = Self { index: u64::MAX, position: u32::MAX };
 
+    /// The one before, whether or not a change stands there.
+    pub fn before(self) -> Self {
+        match self.position.checked_sub(1) {
+            Some(position) => Self { position, ..self },
+            None if self.index == 0 => self,
+            None => Self { index: self.index - 1, position: u32::MAX },
+        }
+    }
+
     /// Of the change `seq` in an entry whose changes are numbered from `first_seq` on.
     pub fn of(index: u64, first_seq: u64, seq: u64) -> Self {
         let position = seq.saturating_sub(first_seq).try_into().unwrap_or(u32::MAX);

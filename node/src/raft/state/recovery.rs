@@ -31,6 +31,11 @@ impl Backlog {
     pub fn packets(&self) -> Vec<Arc<KeptPacket>> {
         self.window.missed(&self.socket, &self.kept, self.from, self.session.as_ref())
     }
+
+    /// The rooms that it was in at a place since then, without that of its own id.
+    pub fn rooms_at(&self, place: Place) -> Vec<&str> {
+        self.kept.rooms_at(place).collect()
+    }
 }
 
 /// How full a namespace's window is.

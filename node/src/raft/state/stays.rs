@@ -53,6 +53,11 @@ impl Kept {
             .any(|stay| stay.joined < place && place < stay.left && *stay.room == *room)
     }
 
+    pub(super) fn rooms_at(&self, place: Place) -> impl Iterator<Item = &str> {
+        let stays = self.stays.iter().filter(move |stay| stay.joined < place && place < stay.left);
+        stays.map(|stay| &*stay.room)
+    }
+
     pub(super) fn session_at<'a>(
         &'a self,
         place: Place,
