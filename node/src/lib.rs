@@ -10,6 +10,7 @@
 
 pub mod adapter;
 pub mod admin;
+pub mod application;
 pub mod apps;
 pub mod backbone;
 pub mod config;

@@ -265,6 +265,9 @@ pub static DROPS_INBOUND_FULL: Counter = Counter::new();
 /// Events that did not fit their handler.
 pub static EVENTS_REFUSED: Counter = Counter::new();
 
+/// Connects of controllers that failed, and errors of their handlers that no client asked to hear.
+pub static CONTROLLER_ERRORS: Counter = Counter::new();
+
 /// Messages written to the streams to peers.
 pub static PEER_MESSAGES_SENT: Counter = Counter::new();
 
@@ -353,6 +356,12 @@ pub fn counters() -> Vec<Sample<u64>> {
             Unit::Count,
             "Events that did not fit their handler.",
             &EVENTS_REFUSED,
+        ),
+        plain(
+            "flotilla_controller_errors_total",
+            Unit::Count,
+            "Connects of controllers that failed, and errors of their handlers that no ack took to the client.",
+            &CONTROLLER_ERRORS,
         ),
         plain(
             "flotilla_raft_changes_refused_total",

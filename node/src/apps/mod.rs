@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod conformance;
+pub mod controllers;
 pub mod relay;
 pub mod routes;

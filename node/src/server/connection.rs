@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
+use super::companions;
 use super::dispatch;
 use super::dynamic::Search;
 use super::extract::{Context, Occasion, Reason};
@@ -176,7 +177,10 @@ impl Connection {
             (_, _, _) => None,
         };
         let skips = claim.is_some() && namespace.recovery().is_some_and(|r| r.skip_middlewares);
-        let middleware = if skips { Vec::new() } else { namespace.handlers().middleware.clone() };
+        let mut middleware = if skips { Vec::new() } else { self.io.middleware() };
+        if !skips {
+            middleware.extend_from_slice(&namespace.handlers().middleware);
+        }
         let socket = Socket::new(
             recipient,
             namespace,
@@ -298,6 +302,7 @@ impl Connection {
         for handler in socket.namespace_inner().handlers().connect.iter() {
             handler::run(handler, &context, self.io.cluster());
         }
+        companions::connected(socket);
     }
 
     /// Ends one socket: `disconnecting` while it is in its rooms, then it goes, then `disconnect`.
@@ -325,6 +330,9 @@ impl Connection {
             for handler in &socket.disconnect_handlers() {
                 handler::run(handler, &context, self.io.cluster());
             }
+        }
+        if entered {
+            companions::ended(&socket, reason);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The way of a client's event to its handlers: catch-all listeners, middleware, handlers.
 
 use super::ack::Answered;
+use super::companions;
 use super::extract::{Context, Occasion};
 use super::handler;
 use super::listeners::{BoxEventMiddleware, Event, EventError};
@@ -29,26 +30,26 @@ pub(super) fn event(socket: &Socket, name: &str, ack_id: Option<u64>, payload: &
     handler::run_in_place(Box::pin(passing), socket.cluster());
 }
 
-/// Calls the handlers of the event, the namespace's first.
+/// Calls the handlers of the event, the namespace's first, or the fallbacks if there are none; then the socket's
+/// companions.
 fn handle(name: &str, context: &Context<'_>) {
     let socket = context.socket;
     let handlers = socket.namespace_inner().handlers();
     let (shared, own) = (handlers.events.of(name), socket.take_own_handlers(name));
-    if shared.is_empty() && own.is_empty() {
-        for handler in &handlers.fallbacks {
-            handler::run(handler, context, socket.cluster());
-        }
-        return;
-    }
-    let several = (shared.len() + own.len() > 1).then(Answered::default);
+    let is_handled = !shared.is_empty() || !own.is_empty();
+    let fallbacks = if is_handled { &[] } else { &handlers.fallbacks[..] };
+    let hearers = shared.len() + own.len() + fallbacks.len() + handlers.companions.len();
+    let several = (hearers > 1).then(Answered::default);
     let context = match &several {
         Some(answered) => &context.answered_once(answered),
         // The usual case, which allocates nothing.
         None => context,
     };
-    for handler in shared.iter().map(|listener| &listener.handler).chain(&own) {
+    let named = shared.iter().map(|listener| &listener.handler).chain(&own);
+    for handler in named.chain(fallbacks) {
         handler::run(handler, context, socket.cluster());
     }
+    companions::event(context);
 }
 
 /// One event's way through the middleware, in turn. One that waits holds up its own event alone.

@@ -90,6 +90,10 @@ impl ParentInner {
         Handlers::clone(&self.registry.handlers())
     }
 
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn mode(&self) -> DeliveryMode {
         *self.mode.lock().expect("nothing panics while it holds the mode")
     }
@@ -104,6 +108,14 @@ impl ParentInner {
 
     fn children(&self) -> MutexGuard<'_, HashMap<ByteString, Weak<NamespaceInner>>> {
         self.children.lock().expect("nothing panics while it holds the children")
+    }
+}
+
+impl Io {
+    /// The parent that was made for this very pattern.
+    pub(crate) fn parent_of_pattern(&self, pattern: &str) -> Option<ParentNamespace> {
+        let is_it = |parent: &&Arc<ParentInner>| matches!(&parent.rule, Rule::Pattern(known) if known.as_str() == pattern);
+        self.parents().iter().find(is_it).cloned().map(ParentNamespace)
     }
 }
 

@@ -19,11 +19,13 @@ use super::connection::Connection;
 use super::drafts::Drafts;
 use super::dynamic::{InvalidPattern, ParentInner, ParentNamespace, Rule};
 use super::gone;
+use super::middleware::{self, BoxMiddleware, ConnectError};
 use super::namespace::{NamespaceHandle, NamespaceInner};
 use super::operator::{IntoRooms, Operator};
 use super::receipts::Agreed;
 use super::server_side;
 use super::session::{Session, SessionConfig, Sessions};
+use super::socket::Socket;
 use crate::adapter::{Cluster, DeliveryMode, Outbox, RecoveryConfig};
 use crate::raft::Status;
 use crate::raft::state::SessionId;
@@ -39,6 +41,8 @@ pub(super) struct Inner {
     /// In the order of their registration.
     parents: ArcSwap<Vec<Arc<ParentInner>>>,
     new_namespace: ArcSwap<Vec<NewNamespace>>,
+    /// Asked before that of any namespace.
+    middleware: ArcSwap<Vec<BoxMiddleware>>,
     settings: Settings,
     drafts: Drafts,
     /// Those that clients come back to, if they do.
@@ -93,6 +97,7 @@ impl Io {
                 .session
                 .is_on()
                 .then(|| Arc::new(Sessions::new(settings.session.clone()))),
+            middleware: ArcSwap::default(),
             settings,
             drafts: Drafts::default(),
             engine: Arc::default(),
@@ -174,6 +179,26 @@ impl Io {
             hooks.push(hook.clone());
             hooks
         });
+    }
+
+    /// Asks `middleware` about every client that wants into any namespace, before the namespace's
+    /// own.
+    pub fn with<F, Fut>(&self, middleware: F) -> &Self
+    where
+        F: Fn(Socket) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ConnectError>> + Send + 'static,
+    {
+        let middleware = middleware::boxed(middleware);
+        self.0.middleware.rcu(|all| {
+            let mut all = Vec::clone(all);
+            all.push(middleware.clone());
+            all
+        });
+        self
+    }
+
+    pub(crate) fn middleware(&self) -> Vec<BoxMiddleware> {
+        Vec::clone(&self.0.middleware.load())
     }
 
     /// The namespace, made if it is not there, as `take` takes it while none can be removed.

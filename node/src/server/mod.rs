@@ -8,6 +8,7 @@
 mod tour {}
 
 mod ack;
+mod companions;
 mod conn;
 mod connection;
 mod dispatch;
@@ -34,6 +35,7 @@ mod session;
 mod socket;
 
 pub use ack::{Ack, AckEmit, AckError, Answered};
+pub(crate) use companions::{Companion, SharedAck};
 pub use conn::Conn;
 pub use dynamic::{InvalidPattern, ParentNamespace, ParentOperator};
 pub use extract::{

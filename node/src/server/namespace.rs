@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use serde::Serialize;
 
 use super::ack::AckEmit;
+use super::companions::MakeCompanion;
 use super::dynamic::ParentInner;
 use super::handler::{BoxHandler, Handler, boxed};
 use super::listeners::{EventListeners, ListenerId, Listeners};
@@ -35,6 +36,7 @@ pub(crate) struct Handlers {
     pub(crate) fallbacks: Vec<BoxHandler>,
     pub(crate) server_events: ServerHandlers,
     pub(crate) middleware: Vec<BoxMiddleware>,
+    pub(crate) companions: Vec<MakeCompanion>,
 }
 
 /// Handlers, and the way to add to them while they are read.
@@ -120,6 +122,10 @@ impl Registry {
     {
         self.register(|handlers| handlers.middleware.push(middleware::boxed(middleware)));
     }
+
+    pub(super) fn accompany(&self, make: MakeCompanion) {
+        self.register(|handlers| handlers.companions.push(make));
+    }
 }
 
 pub(crate) struct NamespaceInner {
@@ -148,6 +154,10 @@ impl NamespaceInner {
 
     pub(crate) fn handlers(&self) -> Guard<Arc<Handlers>> {
         self.registry.handlers()
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
     }
 }
 

@@ -20,4 +20,4 @@ pub use msgpack::Msgpack;
 pub use packet::{Body, Packet};
 pub use parser::{Decoder, OutgoingPacket, Parser, ParserChoice};
 pub use payload::{Elements, Payload};
-pub use value::{Binary, Raw, from_ack, from_event, to_payload};
+pub use value::{Binary, Raw, from_ack, from_element, from_event, to_payload};

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::de::{self, Deserializer};
+use serde::de::{self, DeserializeOwned, Deserializer};
 use serde::ser::{self, SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -90,6 +90,15 @@ pub fn from_event<'a, T: Deserialize<'a>>(payload: &'a Payload) -> Result<T, ser
 /// Reads an ack's arguments, as [`from_event`] reads an event's.
 pub fn from_ack<'a, T: Deserialize<'a>>(payload: &'a Payload) -> Result<T, serde_json::Error> {
     from_elements(payload, payload.elements())
+}
+
+/// Reads one element of a payload.
+pub fn from_element<T: DeserializeOwned>(
+    payload: &Payload,
+    element: &str,
+) -> Result<T, serde_json::Error> {
+    let _scope = Scope::enter(Some(Attached::Reading(payload.clone())));
+    serde_json::from_str(element)
 }
 
 fn from_elements<'a, T: Deserialize<'a>>(
