@@ -355,6 +355,37 @@ async fn socket_has_values_and_routes_of_its_own_and_can_be_disconnected() {
 }
 
 #[tokio::test]
+async fn route_of_its_own_runs_after_the_applications_of_that_name_and_one_answers() {
+    let (node, _routes) = start_routes(|app| {
+        app.route("greet", async |req: Request| {
+            req.io().emit("greeted by", &"the application");
+            req.io().respond(&"first");
+        })
+        .unwrap();
+        app.route("listen", async |req: Request| -> Result<(), RouteError> {
+            req.io().on("greet", async |req: Request| {
+                req.io().emit("greeted by", &"its own");
+                req.io().respond(&"second");
+            })?;
+            req.io().respond(&());
+            Ok(())
+        })
+        .unwrap();
+    })
+    .await;
+    let mut client = node.connect().await;
+    assert_eq!(ask(&mut client, r#"["listen"]"#).await, "[]");
+    client.send(r#"27["greet"]"#).await;
+    // An ack waits for no emit: it may come between them.
+    let heard = [client.text().await, client.text().await, client.text().await];
+    let (acks, events): (Vec<_>, Vec<_>) = heard.iter().partition(|text| text.starts_with('3'));
+    assert_eq!(acks, [r#"37["first"]"#]);
+    let by = |whom: &str| format!(r#"2["greeted by","{whom}"]"#);
+    assert_eq!(events, [&by("the application"), &by("its own")]);
+    assert_eq!(client.so_far().await, Vec::<String>::new(), "there is one answer");
+}
+
+#[tokio::test]
 async fn middleware_runs_with_the_session_and_its_refusal_says_why() {
     let (node, _routes) = start_routes(|app| {
         app.with(async |socket: Socket| {

@@ -5,7 +5,7 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +18,7 @@ use flotilla::server::Io;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// Long for a machine, short for a test.
 const BRIEF: HttpLimits = HttpLimits { timeout: Duration::from_millis(300), max_body_bytes: 1_000 };
@@ -221,6 +222,34 @@ async fn route_that_never_responds_times_out() {
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
+}
+
+#[tokio::test]
+async fn route_goes_on_when_its_client_has_gone() {
+    let (started, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut app = None;
+    let node = start(|io| app = Some(register(io))).await;
+    let app = app.unwrap();
+    let signals = (started.clone(), go_on.clone());
+    app.route("slow", move |req: Request| {
+        let (started, go_on) = signals.clone();
+        async move {
+            started.notify_one();
+            go_on.notified().await;
+            req.io().broadcast("done", &());
+            req.io().respond(&"to nobody");
+        }
+    })
+    .unwrap();
+    let http = serve(&app, Table::new()).await;
+    let mut client = node.connect().await;
+    let mut stream = TcpStream::connect(http).await.unwrap();
+    stream.write_all(b"GET /forward/slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    started.notified().await;
+    drop(stream);
+    // The server may or may not have seen it by now: either way the route goes on.
+    go_on.notify_one();
+    client.expect(r#"2["done"]"#).await;
 }
 
 #[tokio::test]

@@ -49,7 +49,12 @@ impl From<&Result<Outcome, ProposeError>> for Answer {
             Ok(Outcome::Applied | Outcome::Written { .. } | Outcome::Registered { .. }) => {
                 Self::Agreed
             }
-            Ok(Outcome::Conflict { .. } | Outcome::UnknownSocket | Outcome::Lost) => Self::Refused,
+            Ok(
+                Outcome::Conflict { .. }
+                | Outcome::UnknownSocket
+                | Outcome::UnknownSession
+                | Outcome::Lost,
+            ) => Self::Refused,
             Err(ProposeError::Timeout) => Self::Unknown,
             Err(ProposeError::NoQuorum | ProposeError::Draining | ProposeError::Overloaded) => {
                 Self::Refused

@@ -1,10 +1,13 @@
 //! The small built-in application of a bare node: a cluster can be tried and measured at once.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::adapter::DeliveryMode;
-use crate::server::{Ack, Agreed, Args, Data, ExtractError, Io, NamespaceHandle, Socket};
+use crate::raft::state::SessionId;
+use crate::server::{
+    Ack, Agreed, Args, Data, ExtractError, Io, NamespaceHandle, SessionUpdate, Socket,
+};
 use crate::socketio::Raw;
 
 /// The page at `/`: a chat on the relay's verbs.
@@ -42,6 +45,12 @@ pub fn serve(namespace: &NamespaceHandle) {
             answer(ack, args.map(|Data((id, data))| send_to(&socket, id, data))).await;
         })
         .on("login", login)
+        .on("session", async |socket: Socket, ack: Ack| {
+            let session = socket.session();
+            let (id, token) = (session.id(), session.token());
+            reply(ack, &Shown { id, token, object: &session.get() });
+        })
+        .on("increment", increment)
         .on("tell", async |socket: Socket, args: Parsed<(Value, Raw)>, ack: Ack| {
             let all = socket.namespace().operator();
             let sent = |Data((filter, data)): Data<(Value, Raw)>| {
@@ -72,6 +81,23 @@ async fn login(socket: Socket, name: Parsed<Value>, ack: Ack) {
     let updated = socket.session().update(move |session| {
         session.insert("username".to_owned(), name.clone());
     });
+    written(updated, ack).await;
+}
+
+/// Adds one to a number of the session, which counts from 0, whoever else does so at the same time.
+async fn increment(socket: Socket, key: Parsed<String>, ack: Ack) {
+    let key = match key {
+        Ok(Data(key)) => key,
+        Err(error) => return refuse(ack, &error),
+    };
+    let updated = socket.session().update(move |session| {
+        let number = session.get(&key).and_then(Value::as_i64).unwrap_or(0);
+        session.insert(key.clone(), number.saturating_add(1).into());
+    });
+    written(updated, ack).await;
+}
+
+async fn written(updated: SessionUpdate, ack: Ack) {
     if !ack.is_wanted() {
         return;
     }
@@ -95,6 +121,14 @@ async fn answer(ack: Ack, done: Result<Agreed, ExtractError>) {
         },
         Err(error) => refuse(ack, &error),
     }
+}
+
+/// A client's session, as it sees it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: SessionId,
+    token: Option<String>,
+    object: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]

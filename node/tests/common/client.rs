@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use http::HeaderMap;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use super::PATIENCE;
 
@@ -32,14 +34,29 @@ impl Client {
 
     /// A connection of that revision of Engine.IO; its `id` is the sid until it has another one.
     pub(crate) async fn open_revision(address: SocketAddr, revision: u8) -> Self {
+        Self::open_by(address, &format!("EIO={revision}"), &[]).await.0
+    }
+
+    /// A connection whose handshake has this query and these headers, and the headers of the answer.
+    pub(crate) async fn open_by(
+        address: SocketAddr,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> (Self, HeaderMap) {
         let stream = TcpStream::connect(address).await.unwrap();
-        let url = format!("ws://{address}/socket.io/?EIO={revision}&transport=websocket");
-        let (mut stream, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+        let url = format!("ws://{address}/socket.io/?{query}&transport=websocket");
+        let mut request = url.into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        let (mut stream, response) =
+            tokio_tungstenite::client_async(request, stream).await.unwrap();
         let open = stream.next().await.unwrap().unwrap();
         let open = open.to_text().unwrap();
         assert!(open.starts_with("0{"), "{open}");
         let handshake: Value = serde_json::from_str(&open[1..]).unwrap();
-        Self { stream, id: handshake["sid"].as_str().unwrap().to_owned() }
+        let id = handshake["sid"].as_str().unwrap().to_owned();
+        (Self { stream, id }, response.into_parts().0.headers)
     }
 
     /// Joins a namespace; `auth` is JSON, or nothing.
@@ -124,6 +141,15 @@ impl Client {
                 text => texts.push(text),
             }
         }
+    }
+
+    /// Asks for an event's ack, which is the next packet; its first argument.
+    pub(crate) async fn call(&mut self, event: &Value) -> Value {
+        self.send(&format!("2998{event}")).await;
+        let text = self.text().await;
+        let answer = text.strip_prefix("3998").unwrap_or_else(|| panic!("{text} is no ack"));
+        let mut answer: Value = serde_json::from_str(answer).unwrap();
+        answer[0].take()
     }
 
     /// Answers the next packet, which must be an event that asks for it.

@@ -224,8 +224,13 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn visits_meet_whom_a_plain_model_says(steps in proptest::collection::vec(step(), 0..80), shards in 1..4_usize) {
-        let local = Local::new(shards);
+    fn visits_meet_whom_a_plain_model_says(
+        steps in proptest::collection::vec(step(), 0..80),
+        shards in 1..4_usize,
+        indexed in any::<bool>(),
+    ) {
+        let keys = SessionKeys::new(indexed.then_some("n"));
+        let local = Local::new(shards).with_session_keys(&keys);
         let sockets: Vec<_> = (0..SOCKETS).map(|_| recipient()).collect();
         let mut model = Model::default();
         for step in steps {
@@ -236,6 +241,7 @@ proptest! {
         }
         for shard in &local.shards {
             prop_assert!(lock(shard).rooms.is_empty(), "a room is left behind");
+            prop_assert!(lock(shard).indexed.is_empty(), "a session is left behind");
         }
     }
 }

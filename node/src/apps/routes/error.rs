@@ -61,11 +61,6 @@ impl RouteError {
         }
     }
 
-    /// Whether the client, and not the application, is at fault.
-    pub(super) fn is_clients(&self) -> bool {
-        matches!(self, Self::Data(_))
-    }
-
     /// What the client reads.
     pub(super) fn message(&self) -> String {
         match self {

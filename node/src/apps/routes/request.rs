@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::error::{Failure, MAX_FORWARDS, RouteError};
 use super::http::HttpCall;
@@ -221,11 +221,14 @@ impl Request {
     /// Logs an error, and answers with it what has not been answered.
     pub(super) fn fail(&self, failed: &RouteError) {
         let message = failed.message();
-        if failed.is_clients() {
-            metrics::EVENTS_REFUSED.add(1);
-            debug!(route = %self.route, error = %message, "request does not fit its route");
-        } else {
-            error!(route = %self.route, error = %message, "route failed");
+        match failed {
+            RouteError::Data(_) => {
+                metrics::EVENTS_REFUSED.add(1);
+                debug!(route = %self.route, error = %message, "request does not fit its route");
+            }
+            RouteError::Panicked => error!(route = %self.route, "route panicked"),
+            // Mostly in words for the client; what it means is the application's to know.
+            _ => warn!(route = %self.route, error = %message, "route failed"),
         }
         match &self.call.origin {
             Origin::Socket { ack, .. } => {

@@ -84,8 +84,8 @@ impl<'a> RequestIo<'a> {
         request.run(route).await
     }
 
-    /// Runs `route` for each event of that name of this socket alone. A later one takes its place;
-    /// the application's own route of that name is not run for this socket any more.
+    /// Runs `route` for each event of that name of this socket alone, after the application's route
+    /// of that name, if there is one. A later one for the name takes its place.
     pub fn on<F, Fut>(&self, event: &str, route: F) -> Result<(), RouteError>
     where
         F: Fn(Request) -> Fut + Send + Sync + 'static,

@@ -41,7 +41,7 @@ pub(crate) struct Hold {
     /// An answer to the client names it.
     is_told: AtomicBool,
     /// What took its place, if it was regenerated.
-    successor: OnceLock<Arc<Hold>>,
+    successor: OnceLock<Arc<Self>>,
 }
 
 /// The session of a connection, and how early in the order of sources it was found.
