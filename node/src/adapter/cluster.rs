@@ -615,7 +615,7 @@ impl Adapter {
         flags: EmitFlags,
         asker: Option<Asker>,
     ) {
-        let EmitFlags { volatile, uncompressed, .. } = flags;
+        let volatile = flags.volatile;
         let ack_id = asker.map(|_| self.next_ack_id.fetch_add(1, Ordering::Relaxed));
         let mut encoded = None;
         let mut sent = 0;
@@ -623,11 +623,7 @@ impl Adapter {
         let anyone_hears = self.anyone_hears();
         let mut hearing = Vec::new();
         self.local.visit(target, plane, |recipient| {
-            let packet = encoded.get_or_insert_with(|| {
-                let packet = self.encode(Kind::Event, ack_id, payload);
-                let packet = if uncompressed { packet.into_uncompressed() } else { packet };
-                if volatile { packet.into_volatile() } else { packet }
-            });
+            let packet = encoded.get_or_insert_with(|| self.encode_event(ack_id, payload, flags));
             if let (Some(asker), Some(id)) = (asker, ack_id) {
                 forgotten.extend(recipient.owe(id, asker));
                 sent += 1;
@@ -684,6 +680,17 @@ impl Adapter {
             let packet = self.encode(Kind::Disconnect, None, &Payload::default());
             recipient.outbox.push_news(packet);
         }
+    }
+
+    pub(super) fn encode_event(
+        &self,
+        ack_id: Option<u64>,
+        payload: &Payload,
+        flags: EmitFlags,
+    ) -> Arc<Encoded> {
+        let packet = self.encode(Kind::Event, ack_id, payload);
+        let packet = if flags.uncompressed { packet.into_uncompressed() } else { packet };
+        if flags.volatile { packet.into_volatile() } else { packet }
     }
 
     pub(super) fn encode(&self, kind: Kind, id: Option<u64>, payload: &Payload) -> Arc<Encoded> {

@@ -14,7 +14,6 @@ use super::recipient::Recipient;
 use super::rooms::Watcher;
 use crate::raft::state::{Backlog, KeptPacket, Place, Rooms, SocketId, Target};
 use crate::socketio::Payload;
-use crate::socketio::codec::Kind;
 
 /// Makes other packets of those that are for certain rooms, where they are delivered: on each node,
 /// from what the log says, in place of the packet that was emitted.
@@ -162,7 +161,6 @@ impl Adapter {
     /// where a part says whether the client has all of the packet with it.
     fn deliver_parts(&self, parts: Vec<Part>, outgoing: Outgoing<'_>) {
         let Outgoing { place, target, plane, flags, .. } = outgoing;
-        let EmitFlags { volatile, uncompressed, .. } = flags;
         let stamp = self.stamp(place);
         let mut encoded: Vec<[Option<Arc<Encoded>>; 2]> = vec![[None, None]; parts.len()];
         let tells_apart = self.recovery.is_some();
@@ -174,11 +172,9 @@ impl Adapter {
             let is_last = is_last || !tells_apart;
             let packet = encoded[part][usize::from(is_last)].get_or_insert_with(|| {
                 let payload = stamp.of_part(&parts[part], is_last);
-                let packet = self.encode(Kind::Event, None, &payload);
-                let packet = if uncompressed { packet.into_uncompressed() } else { packet };
-                if volatile { packet.into_volatile() } else { packet }
+                self.encode_event(None, &payload, flags)
             });
-            if volatile {
+            if flags.volatile {
                 recipient.outbox.push_volatile(packet.clone());
             } else {
                 recipient.outbox.push(packet.clone());

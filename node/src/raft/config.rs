@@ -38,8 +38,9 @@ impl Default for ClusterConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct RaftConfig {
     pub durability: Durability,
-    /// Threads of raft's own runtime.
-    pub threads: usize,
+    /// Threads of raft's own runtime. Zero: it shares the threads that serve clients. By default
+    /// it shares them where the node forms a cluster by itself, and has one thread otherwise.
+    pub threads: Option<usize>,
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
     /// A follower that hears nothing for a random time between these two stands for election.
@@ -81,7 +82,7 @@ impl Default for RaftConfig {
     fn default() -> Self {
         Self {
             durability: Durability::default(),
-            threads: 1,
+            threads: None,
             heartbeat_interval: Duration::from_millis(80),
             election_timeout_min: Duration::from_millis(250),
             election_timeout_max: Duration::from_millis(500),
@@ -112,6 +113,11 @@ fn require(
 }
 
 impl ClusterConfig {
+    /// Whether the node at `address` knows of no other, and forms its cluster by itself.
+    pub fn is_alone(&self, address: &str) -> bool {
+        self.bootstrap_expect == 1 && self.seeds.iter().all(|seed| seed == address)
+    }
+
     pub fn check(&self) -> Result<(), InvalidSetting> {
         require(is_host_port(&self.address), "cluster.address", "must be host:port")?;
         if let Some(advertise) = &self.advertise {
@@ -131,8 +137,15 @@ impl ClusterConfig {
 }
 
 impl RaftConfig {
+    /// Threads of raft's own runtime, at a node that others know by `address`; zero where it shares
+    /// the caller's.
+    pub fn own_threads(&self, cluster: &ClusterConfig, address: &str) -> usize {
+        // Without others there are no heartbeats that a busy thread could delay, and to go from
+        // thread to thread costs as much as the agreement itself.
+        self.threads.unwrap_or(if cluster.is_alone(address) { 0 } else { 1 })
+    }
+
     pub fn check(&self) -> Result<(), InvalidSetting> {
-        require(self.threads >= 1, "raft.threads", "must be at least 1")?;
         require(
             self.heartbeat_interval * 2 <= self.election_timeout_min,
             "raft.heartbeat_interval",
@@ -173,6 +186,21 @@ mod tests {
     fn defaults_are_valid() {
         assert_eq!(ClusterConfig::default().check(), Ok(()));
         assert_eq!(RaftConfig::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn node_that_knows_of_no_other_shares_its_threads() {
+        let cluster = |seeds: &[&str], bootstrap_expect| ClusterConfig {
+            seeds: seeds.iter().map(|seed| (*seed).to_owned()).collect(),
+            bootstrap_expect,
+            ..ClusterConfig::default()
+        };
+        let clusters =
+            [cluster(&[], 1), cluster(&["n1:1"], 1), cluster(&["n2:1"], 1), cluster(&["n1:1"], 3)];
+        let threads =
+            |config: RaftConfig| clusters.each_ref().map(|c| config.own_threads(c, "n1:1"));
+        assert_eq!(threads(RaftConfig::default()), [0, 0, 1, 1]);
+        assert_eq!(threads(RaftConfig { threads: Some(2), ..RaftConfig::default() }), [2; 4]);
     }
 
     #[test]

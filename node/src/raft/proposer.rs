@@ -22,6 +22,8 @@ use super::types::{Applied, Consensus, Member};
 pub(crate) struct Lead {
     pub(crate) leader: Option<(NodeId, Member)>,
     pub(crate) term: u64,
+    /// This node is the only voter.
+    pub(crate) is_alone: bool,
 }
 
 impl Lead {
@@ -162,7 +164,15 @@ impl Link {
 
 impl Propose for ToLeader {
     async fn gather(&mut self, crowded: bool) {
-        if self.lead.borrow().id() == Some(self.directory.me) {
+        let (leads, is_alone) = {
+            let lead = self.lead.borrow();
+            (lead.id() == Some(self.directory.me), lead.is_alone)
+        };
+        if leads && is_alone {
+            // A round that nobody else takes part in is cheap: it waits only for those who are
+            // about to propose, too.
+            tokio::task::yield_now().await;
+        } else if leads {
             self.door.opened().await;
         } else if crowded {
             tokio::time::sleep(LINGER).await;

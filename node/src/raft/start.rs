@@ -36,7 +36,7 @@ use crate::net::Dialer;
 /// Which threads consensus runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// Its own, so that nothing else can delay a heartbeat.
+    /// Its own, so that nothing else can delay a heartbeat; as many as the settings say.
     Own,
     /// The caller's: for simulations, which have but one.
     Shared,
@@ -106,11 +106,15 @@ impl StartError {
 pub(super) async fn start(options: Options) -> Result<Raft, StartError> {
     options.raft.check()?;
     options.cluster.check()?;
-    let (handle, runtime) = match options.threads {
-        Threads::Shared => (Handle::current(), None),
-        Threads::Own => {
+    let threads = match options.threads {
+        Threads::Shared => 0,
+        Threads::Own => options.raft.own_threads(&options.cluster, &options.address),
+    };
+    let (handle, runtime) = match threads {
+        0 => (Handle::current(), None),
+        threads => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(options.raft.threads)
+                .worker_threads(threads)
                 .thread_name("raft")
                 .enable_all()
                 .build()
@@ -281,7 +285,8 @@ async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>) {
             let member = now.membership_config.get_node(&node)?.clone();
             Some((node, member))
         });
-        let next = Lead { leader, term: now.vote.leader_id.term };
+        let is_alone = now.membership_config.voter_ids().eq([now.id]);
+        let next = Lead { leader, term: now.vote.leader_id.term, is_alone };
         lead.send_if_modified(|lead| {
             let changed = *lead != next;
             if next.id().is_some() && next.id() != lead.id() {

@@ -37,8 +37,8 @@ fn handle(name: &str, context: &Context<'_>) {
     let handlers = socket.namespace_inner().handlers();
     let (shared, own) = (handlers.events.of(name), socket.take_own_handlers(name));
     let is_handled = !shared.is_empty() || !own.is_empty();
-    let fallbacks = if is_handled { &[] } else { &handlers.fallbacks[..] };
-    let hearers = shared.len() + own.len() + fallbacks.len() + handlers.companions.len();
+    let fallbacks = if is_handled { 0 } else { handlers.fallbacks.iter().count() };
+    let hearers = shared.len() + own.len() + fallbacks + handlers.companions.len();
     let several = (hearers > 1).then(Answered::default);
     let context = match &several {
         Some(answered) => &context.answered_once(answered),
@@ -46,8 +46,13 @@ fn handle(name: &str, context: &Context<'_>) {
         None => context,
     };
     let named = shared.iter().map(|listener| &listener.handler).chain(&own);
-    for handler in named.chain(fallbacks) {
+    for handler in named {
         handler::run(handler, context, socket.cluster());
+    }
+    if !is_handled {
+        for handler in handlers.fallbacks.iter() {
+            handler::run(handler, context, socket.cluster());
+        }
     }
     companions::event(context);
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::ack::AckEmit;
 use super::companions::MakeCompanion;
 use super::dynamic::ParentInner;
-use super::handler::{BoxHandler, Handler, boxed};
+use super::handler::{Handler, boxed};
 use super::listeners::{EventListeners, ListenerId, Listeners};
 use super::middleware::{self, BoxMiddleware, ConnectError};
 use super::operator::{IntoRooms, Operator};
@@ -33,7 +33,7 @@ pub(crate) struct Handlers {
     pub(crate) error: Listeners,
     pub(crate) events: EventListeners,
     /// For events that nobody else handles.
-    pub(crate) fallbacks: Vec<BoxHandler>,
+    pub(crate) fallbacks: Listeners,
     pub(crate) server_events: ServerHandlers,
     pub(crate) middleware: Vec<BoxMiddleware>,
     pub(crate) companions: Vec<MakeCompanion>,
@@ -83,7 +83,7 @@ impl Registry {
     }
 
     pub(crate) fn on_fallback<Args>(&self, handler: impl Handler<Args>) {
-        self.register(|handlers| handlers.fallbacks.push(boxed(handler)));
+        self.register(|handlers| handlers.fallbacks.append(boxed(handler)));
     }
 
     pub(crate) fn on_disconnecting<Args>(&self, handler: impl Handler<Args>) {
@@ -199,6 +199,13 @@ impl NamespaceHandle {
         self.0.registry.off(event);
     }
 
+    /// Runs, beside others of its kind, for each event that neither the socket nor the namespace has
+    /// a handler for.
+    pub fn on_fallback<Args>(&self, handler: impl Handler<Args>) -> &Self {
+        self.0.registry.on_fallback(handler);
+        self
+    }
+
     /// The handlers for an event, in the order in which they are called; without those that
     /// sockets have of their own.
     pub fn listeners(&self, event: &str) -> Vec<ListenerId> {
@@ -208,13 +215,6 @@ impl NamespaceHandle {
     /// The events that there are handlers for, in the order of their names.
     pub fn event_names(&self) -> Vec<String> {
         self.0.handlers().events.names()
-    }
-
-    /// Runs, beside others of its kind, for each event that neither the socket nor the namespace has
-    /// a handler for.
-    pub fn on_fallback<Args>(&self, handler: impl Handler<Args>) -> &Self {
-        self.0.registry.on_fallback(handler);
-        self
     }
 
     /// Runs when a socket is about to leave, its rooms still known; takes a [`Reason`](super::Reason).

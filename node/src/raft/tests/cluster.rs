@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::harness::{Deliveries, Machines, TestNode, eventually, leader, packet, socket_up};
+use super::harness::{
+    Deliveries, Machines, PATIENCE, TestNode, eventually, leader, packet, socket_up,
+};
 use crate::raft::state::{Outcome, SocketId};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,6 +18,25 @@ async fn one_node_agrees_with_itself() {
     assert!(nodes[0].raft.view().socket(socket).is_some());
     assert_eq!(pump.propose(packet("hello")).await, Ok(Outcome::Applied));
     assert_eq!(deliveries.texts(), [r#"["hello"]"#]);
+}
+
+/// With nobody to share a round of replication with, a proposal does not wait for one to begin.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_gathers_no_rounds() {
+    let mut machines = Machines::new(1, 1).await;
+    machines.tune = |options| {
+        options.raft.gather_interval = PATIENCE;
+        options.raft.heartbeat_interval = PATIENCE;
+        options.raft.election_timeout_min = PATIENCE * 2;
+        options.raft.election_timeout_max = PATIENCE * 3;
+        options.raft.propose_timeout = PATIENCE;
+    };
+    let nodes = machines.start_all().await;
+    let _deliveries = Deliveries::of(&nodes[0]);
+    for _ in 0..3 {
+        let agreed = nodes[0].raft.pump().propose(packet("at once")).await;
+        assert_eq!(agreed, Ok(Outcome::Applied));
+    }
 }
 
 /// The ids of the clusters that the nodes are in.
