@@ -1,3 +1,4 @@
 //! What the nodes of the dialects' suites serve: an application in each dialect.
 
+pub mod api;
 pub mod routes;

@@ -38,5 +38,6 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 fn register(io: &Io) {
+    dialects::api::register(io);
     dialects::routes::register(io);
 }

@@ -173,10 +173,10 @@ impl Parser<'_> {
 
     fn regex(&mut self, operand: &Value, options: Option<&Value>) -> Result<Node, QueryError> {
         let wanted = |wanted| QueryError::Operand { operator: "$regex", wanted };
-        let source = operand.as_str().ok_or(wanted("a text"))?;
+        let source = operand.as_str().ok_or_else(|| wanted("a text"))?;
         let flags = match options {
             None => "",
-            Some(options) => options.as_str().ok_or(wanted("a text as its $options"))?,
+            Some(options) => options.as_str().ok_or_else(|| wanted("a text as its $options"))?,
         };
         self.regexes += 1;
         if self.regexes > self.limits.max_regexes {

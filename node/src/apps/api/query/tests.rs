@@ -137,7 +137,7 @@ fn queries_are_combined() {
     assert_eq!(matching(json!({"$or": [1, {"$gt": 5}]}), &values), [json!(1), json!(9)]);
     assert_eq!(matching(json!({"$nor": [1, {"$gt": 5}]}), &values), [json!(5)]);
     assert_eq!(matching(json!({"$not": {"$gt": 1}}), &values), [json!(1)]);
-    assert_eq!(matching(json!({"$or": []}), &values), [json!(0); 0]);
+    assert!(matching(json!({"$or": []}), &values).is_empty());
     assert_eq!(matching(json!({"$nor": []}), &values), values);
     assert_eq!(refused(json!({"$or": {"a": 1}})), "$or wants an array");
 }
