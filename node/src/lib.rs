@@ -25,3 +25,4 @@ pub mod server;
 pub mod socketio;
 pub mod telemetry;
 pub mod transport;
+mod turn;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Top to bottom; a part may use those below it.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "config",
     "apps",
     "server",
@@ -20,6 +20,7 @@ const PARTS: [&str; 13] = [
     "net",
     "metrics",
     "random",
+    "turn",
 ];
 
 const CORES: [&str; 3] = ["socketio", "engineio", "raft/state"];

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::config::{ClusterConfig, RaftConfig};
 use super::deliveries::Deliveries;
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) identity: tokio::sync::Mutex<Identity>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) consensus: Consensus,
+    /// Cancelled once consensus has ended and closed its log.
+    pub(crate) log_released: CancellationToken,
     /// Its own proposals and the other nodes' meet here while this node leads.
     pub(crate) door: Arc<Gather>,
     pub(crate) deliveries: Arc<Deliveries>,

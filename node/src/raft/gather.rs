@@ -34,6 +34,8 @@ struct Round<T> {
     opens: Instant,
     /// At most one for each node, since a node has one proposal in flight.
     waiting: Vec<T>,
+    /// This node's own pump waits, with what it has queued.
+    pump_waits: bool,
 }
 
 impl<T> Round<T> {
@@ -41,6 +43,11 @@ impl<T> Round<T> {
     fn join(&mut self, waiting: T) -> Instant {
         self.waiting.push(waiting);
         self.opens
+    }
+
+    /// When it begins, if anyone waits for it.
+    fn ahead(&self) -> Option<Instant> {
+        (self.pump_waits || !self.waiting.is_empty()).then_some(self.opens)
     }
 
     /// Begins it, with all that wait; with none it does not begin.
@@ -73,16 +80,26 @@ pub(crate) enum WriteError {
 
 impl Gather {
     pub(crate) fn new(interval: Duration) -> Self {
-        let next = Round { opens: Instant::now(), waiting: Vec::new() };
+        let next = Round { opens: Instant::now(), waiting: Vec::new(), pump_waits: false };
         Self { interval, next: Mutex::new(next) }
     }
 
     /// Waits until a round may begin.
     pub(crate) async fn opened(&self) {
-        let opens = self.lock().opens;
+        let opens = {
+            let mut next = self.lock();
+            next.pump_waits = next.opens > Instant::now();
+            next.opens
+        };
         if opens > Instant::now() {
             tokio::time::sleep_until(opens).await;
         }
+        self.lock().pump_waits = false;
+    }
+
+    /// When the next round begins, if that is certain.
+    pub(crate) fn ahead(&self) -> Option<Instant> {
+        self.lock().ahead()
     }
 
     /// Writes a proposal in the next round.
@@ -149,11 +166,13 @@ mod tests {
     fn proposals_after_a_round_share_the_next_one() {
         let start = Instant::now();
         let interval = Duration::from_millis(1);
-        let mut round = Round { opens: start, waiting: Vec::new() };
+        let mut round = Round { opens: start, waiting: Vec::new(), pump_waits: false };
+        assert_eq!(round.ahead(), None);
         assert_eq!(round.join("a"), start, "after a pause nobody waits");
         assert_eq!(round.begin(start, interval), ["a"]);
         assert_eq!(round.join("b"), start + interval);
         assert_eq!(round.join("c"), start + interval);
+        assert_eq!(round.ahead(), Some(start + interval), "it is sure to begin");
         let later = start + interval;
         assert_eq!(round.begin(later, interval), ["b", "c"]);
         assert_eq!(round.begin(later + interval / 2, interval), Vec::<&str>::new());

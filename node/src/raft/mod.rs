@@ -287,11 +287,16 @@ impl Raft {
             warn!(%error, "consensus did not end well");
         }
         if let Some(runtime) = self.take_runtime() {
-            // Replication's tasks end with the runtime, and release the log.
+            // Replication's tasks end with the runtime.
             let ended = tokio::task::spawn_blocking(|| runtime.shutdown_timeout(STOP_TIMEOUT));
             if ended.await.is_err() {
                 warn!("the runtime of consensus did not end well");
             }
+        }
+        // Its tasks end a moment after it, and the last one closes the log.
+        let released = self.core.log_released.cancelled();
+        if tokio::time::timeout(STOP_TIMEOUT, released).await.is_err() {
+            warn!("the log is still open");
         }
     }
 

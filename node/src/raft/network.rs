@@ -21,12 +21,14 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
+use tokio::time::timeout_at;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::gather::Gather;
 use super::state::NodeId;
 use super::types::{Member, Snapshot, TypeConfig, Vote};
 use super::wire;
@@ -42,6 +44,9 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// How long a broken stream is waited on before it is opened again. openraft's own backoff is not
 /// reached when opening fails, and without this pause it would spin.
 const SETUP_PAUSE: Duration = Duration::from_millis(50);
+
+/// How late a round may begin whose entries a request waits for.
+const MERGE_PATIENCE: Duration = Duration::from_millis(1);
 
 const SNAPSHOT_CHUNK: usize = 1 << 20;
 
@@ -146,12 +151,16 @@ impl Directory {
 
 /// Makes openraft's clients.
 #[derive(Clone, Debug)]
-pub(crate) struct Network(pub(crate) Arc<Directory>);
+pub(crate) struct Network {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) door: Arc<Gather>,
+}
 
 impl Network {
     fn to(&self, target: NodeId, member: &Member, lane: Lane) -> Connection {
         let address = member.address.clone();
-        Connection { directory: self.0.clone(), target, address, lane }
+        let (directory, door) = (self.directory.clone(), self.door.clone());
+        Connection { directory, door, target, address, lane }
     }
 }
 
@@ -175,6 +184,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 #[derive(Debug)]
 pub(crate) struct Connection {
     directory: Arc<Directory>,
+    door: Arc<Gather>,
     target: NodeId,
     /// As the membership has it.
     address: String,
@@ -253,6 +263,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            let input = merged(input, self.door.clone());
             match open_append(self.client(self.lane), input, option.soft_ttl()).await {
                 Ok(results) => Ok(results),
                 Err(error) => {
@@ -264,19 +275,48 @@ impl NetStreamAppend<TypeConfig> for Connection {
     }
 }
 
+/// Lets what is committed be told with the next round's entries, if that round is sure to begin:
+/// one message, where there would have been two.
+fn merged<S>(
+    input: S,
+    door: Arc<Gather>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    // The first request of a stream finds out where the follower is.
+    let begin = (input, door, true);
+    futures_util::stream::unfold(begin, |(mut input, door, is_first)| async move {
+        let mut request = input.next().await?;
+        if !is_first
+            && request.entries.is_empty()
+            && let Some(opens) = door.ahead()
+            && let Ok(Some(next)) = timeout_at(opens + MERGE_PATIENCE, input.next()).await
+        {
+            // It goes on from where this one is, and tells of at least as much that is committed.
+            request = next;
+        }
+        Some((request, (input, door, false)))
+    })
+}
+
 async fn open_append<'s, S>(
     client: Result<Client, RpcError>,
     input: S,
     ttl: Duration,
 ) -> Result<AppendResults<'s>, RpcError>
 where
-    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
 {
     let mut client = client?;
     let sent = Arc::new(AtomicU64::new(0));
     let count = sent.clone();
+    let mut is_first = true;
     let requests = input.map(move |request| {
-        count.fetch_add(1, Ordering::Relaxed);
+        // Without entries there is nothing to reply, but to a stream's first request.
+        if std::mem::take(&mut is_first) || !request.entries.is_empty() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         wire::append_to_wire(&request)
     });
     let replies = within(ttl, client.append(requests)).await?.into_inner();

@@ -16,6 +16,7 @@ use super::gather::{Gather, WriteError};
 use super::network::{Directory, Lane};
 use super::state::NodeId;
 use super::types::{Applied, Consensus, Member};
+use crate::turn::others_first;
 
 /// Who leads, as far as this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,7 +172,7 @@ impl Propose for ToLeader {
         if leads && is_alone {
             // A round that nobody else takes part in is cheap: it waits only for those who are
             // about to propose, too.
-            tokio::task::yield_now().await;
+            others_first().await;
         } else if leads {
             self.door.opened().await;
         } else if crowded {

@@ -7,6 +7,7 @@ use flotilla_proto::raft as proto;
 use flotilla_proto::raft::raft_server::{Raft, RaftServer};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
+use openraft::raft::StreamAppendResult;
 use proto::propose_reply::Result as Reply;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
@@ -15,7 +16,7 @@ use super::core::Core;
 use super::members;
 use super::network::{CLUSTER_KEY, MAX_MESSAGE_BYTES, TO_KEY};
 use super::proposer::{Failed, propose_here};
-use super::types::{Consensus, Snapshot};
+use super::types::{Consensus, LogId, Snapshot, TypeConfig};
 use super::wire::{self, WireError};
 
 /// The most that a snapshot may have; it is held in memory.
@@ -78,6 +79,21 @@ where
         .filter_map(|request| std::future::ready(request.ok()))
 }
 
+/// The reply to a result, unless it says what the last one of the stream, `told`, said. A request
+/// without entries, which tells how far the log is committed, leaves the log where it was: the
+/// leader does not wait for a reply to it.
+fn news(
+    result: &StreamAppendResult<TypeConfig>,
+    told: &mut Option<Option<LogId>>,
+) -> Option<proto::AppendReply> {
+    if let Ok(matching) = result
+        && told.replace(*matching) == Some(*matching)
+    {
+        return None;
+    }
+    Some(wire::append_reply_to_wire(result))
+}
+
 fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(error.to_string())
 }
@@ -93,8 +109,11 @@ impl Raft for Service {
         self.admit(&request)?;
         let requests = valid(request.into_inner(), wire::append_from_wire);
         let results = self.consensus().stream_append(requests);
-        let replies =
-            results.map(|result| result.map(|r| wire::append_reply_to_wire(&r)).map_err(fatal));
+        let mut told = None;
+        let replies = results.filter_map(move |result| {
+            let news = result.map(|result| news(&result, &mut told)).map_err(fatal).transpose();
+            std::future::ready(news)
+        });
         Ok(Response::new(Box::pin(replies)))
     }
 

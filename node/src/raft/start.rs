@@ -36,7 +36,7 @@ use crate::net::Dialer;
 /// Which threads consensus runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// Its own, so that nothing else can delay a heartbeat; as many as the settings say.
+    /// As many of its own as the settings say: with one, nothing else can delay a heartbeat.
     Own,
     /// The caller's: for simulations, which have but one.
     Shared,
@@ -162,15 +162,16 @@ async fn build(
     let view = Arc::new(ArcSwap::from_pointee(
         State::default().with_session_keys(options.session_keys.clone()),
     ));
-    let consensus =
-        consensus(&options, &storage, &identity, &directory, &deliveries, &view).await?;
+    let door = Arc::new(Gather::new(options.raft.gather_interval));
+    let network = Network { directory: directory.clone(), door: door.clone() };
+    let (consensus, log_released) =
+        consensus(&options, &storage, &identity, network, &deliveries, &view).await?;
     let (lead_sender, lead) = watch::channel(Lead::default());
     let pump = Pump::new(PumpLimits {
         changes: options.raft.max_queued_changes,
         bytes: options.raft.max_queued_bytes,
         timeout: options.raft.propose_timeout,
     });
-    let door = Arc::new(Gather::new(options.raft.gather_interval));
     let lease = options.cluster.lease;
     let core = Arc::new(Core {
         me: identity.node,
@@ -183,6 +184,7 @@ async fn build(
         identity: tokio::sync::Mutex::new(identity),
         directory: directory.clone(),
         consensus: consensus.clone(),
+        log_released,
         door: door.clone(),
         deliveries: deliveries.clone(),
         view,
@@ -221,25 +223,27 @@ fn storage(options: &Options) -> Storage {
     }
 }
 
+/// openraft, started, and what tells that it has closed its log.
 async fn consensus(
     options: &Options,
     storage: &Storage,
     identity: &Identity,
-    directory: &Arc<Directory>,
+    network: Network,
     deliveries: &Arc<Deliveries>,
     view: &Arc<ArcSwap<State>>,
-) -> Result<Consensus, StartError> {
+) -> Result<(Consensus, CancellationToken), StartError> {
     let damaged = |error| StartError::storage(options.data_dir.clone(), error);
     let config = openraft_config(&options.raft)?;
     let log = storage.open_log().map_err(damaged)?;
+    let released = log.released();
     let snapshots = storage.open_snapshots().map_err(damaged)?;
     // openraft would report a damaged snapshot too, but not as what it is.
     snapshots.newest().await.map_err(damaged)?;
     let machine = StateMachine::new(view.clone(), deliveries.clone(), snapshots);
-    let network = Network(directory.clone());
-    Consensus::new(identity.node, Arc::new(config), network, log, machine)
+    let consensus = Consensus::new(identity.node, Arc::new(config), network, log, machine)
         .await
-        .map_err(|error| StartError::Consensus { reason: error.to_string() })
+        .map_err(|error| StartError::Consensus { reason: error.to_string() })?;
+    Ok((consensus, released))
 }
 
 fn openraft_config(settings: &RaftConfig) -> Result<openraft::Config, StartError> {

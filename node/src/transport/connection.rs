@@ -15,6 +15,7 @@ use tracing::{debug, error};
 use crate::adapter::Outbox;
 use crate::engineio::{CloseReason, Connection, EngineConfig, Output, Packet, TransportKind};
 use crate::metrics;
+use crate::turn::others_first;
 
 use super::client::Client;
 use super::connections::Registration;
@@ -132,7 +133,7 @@ impl ConnectionTask {
                 Wake::Outbox => {
                     // Whoever pushes often pushes to many: a moment later there is more to write
                     // at once.
-                    tokio::task::yield_now().await;
+                    others_first().await;
                     self.handle_outbox();
                 }
                 Wake::Writable => self.write_frames(),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::files::{Files, MAGIC, Writer, Written, path_of};
 use super::record::{self, Found, LogState, Record, damaged};
@@ -40,6 +41,7 @@ pub(crate) struct DiskLog {
     /// Its owner is openraft's core; replication reads beside it. A look is short: what is read is
     /// nearly always in memory, and a write ends in the operating system's cache or in a queue.
     log: Arc<Mutex<Log>>,
+    released: CancellationToken,
 }
 
 struct Log {
@@ -66,6 +68,8 @@ struct Log {
     reader: Option<(u64, File)>,
     /// Held as long as the log is open.
     _lock: File,
+    /// Tells that it is not any more: the last field, since fields are dropped in their order.
+    _released: DropGuard,
 }
 
 /// Where an entry is.
@@ -91,7 +95,14 @@ impl DiskLog {
 
     fn open_with(directory: &Path, sync: bool, limits: Limits) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        Ok(Self { log: Arc::new(Mutex::new(Log::open(directory, sync, limits)?)) })
+        let released = CancellationToken::new();
+        let log = Log::open(directory, sync, limits, released.clone().drop_guard())?;
+        Ok(Self { log: Arc::new(Mutex::new(log)), released })
+    }
+
+    /// Cancelled once all clones are dropped, and the directory may be opened again.
+    pub(super) fn released(&self) -> CancellationToken {
+        self.released.clone()
     }
 
     pub(super) fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
@@ -149,7 +160,7 @@ fn next_index(id: Option<LogId>) -> u64 {
 }
 
 impl Log {
-    fn open(directory: &Path, sync: bool, limits: Limits) -> io::Result<Self> {
+    fn open(directory: &Path, sync: bool, limits: Limits, released: DropGuard) -> io::Result<Self> {
         let lock = File::create(directory.join(LOCK_FILE))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
@@ -178,6 +189,7 @@ impl Log {
             writer: Writer::new(files)?,
             reader: None,
             _lock: lock,
+            _released: released,
         };
         if is_new {
             log.head();

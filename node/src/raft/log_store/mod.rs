@@ -12,6 +12,7 @@ use std::path::Path;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use tokio_util::sync::CancellationToken;
 
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use disk::DiskLog;
@@ -33,6 +34,18 @@ impl LogStore {
     /// one of kind `WouldBlock`.
     pub(crate) fn open(directory: &Path, sync: bool) -> io::Result<Self> {
         DiskLog::open(directory, sync).map(Self::Disk)
+    }
+
+    /// Cancelled once nobody has the log open any more, so that it may be opened again.
+    pub(crate) fn released(&self) -> CancellationToken {
+        match self {
+            Self::Disk(log) => log.released(),
+            Self::Memory(_) => {
+                let released = CancellationToken::new();
+                released.cancel();
+                released
+            }
+        }
     }
 
     /// The committed entries from `from` on, to look at a log that nobody runs.
