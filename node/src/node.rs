@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -237,26 +238,38 @@ impl Node {
     }
 
     /// Takes no new clients, settles what was accepted, closes every connection, hands over
-    /// leadership, and waits for all tasks to end: backwards through [`start`](Self::start).
+    /// leadership, and waits for all tasks to end: backwards through [`start`](Self::start). Clients
+    /// that have not taken their leave in half of `drain_timeout` are cut off.
     pub async fn drain(self) -> Result<(), DrainError> {
         let timeout = self.config.drain_timeout;
+        // The other half is for what the nodes have to settle among themselves.
+        let clients_until = Instant::now() + timeout / 2;
         let raft = self.backbone.raft.clone();
         let drained = tokio::time::timeout(timeout, async {
             self.backbone.raft.announce_drain().await;
             self.front.cancel();
             self.transport.close_all(CloseReason::ServerShutdown);
-            while self.transport.connection_count() > 0 || self.transport.relayed_count() > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
+            if timeout_at(clients_until, self.clients_gone()).await.is_err() {
+                self.transport.cut_off();
             }
             self.backbone.raft.drain().await;
             self.back.cancel();
             self.tasks.close();
-            self.tasks.wait().await;
+            if timeout_at(clients_until, self.tasks.wait()).await.is_err() {
+                self.transport.cut_off();
+                self.tasks.wait().await;
+            }
         })
         .await;
         self.back.cancel();
         raft.stop().await;
         drained.map_err(|_elapsed| DrainError { remaining: self.tasks.len(), timeout })
+    }
+
+    async fn clients_gone(&self) {
+        while self.transport.connection_count() > 0 || self.transport.relayed_count() > 0 {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
     }
 
     fn admin(&self) -> Arc<Admin> {

@@ -6,6 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use flotilla::config::Config;
 use flotilla::metrics;
@@ -392,4 +393,24 @@ async fn node_that_stops_hands_its_polls_back_and_closes_its_websockets() {
     first.node.drain().await.unwrap();
     assert_eq!(receive(poll).await.packets(), ["1"]);
     assert_unknown(&polling.poll(c).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relayed_client_that_reads_nothing_does_not_hold_up_the_end_of_either_node() {
+    let cluster = Cluster::with(|config| config.drain_timeout = Duration::from_secs(8)).await;
+    let Cluster { nodes, at: [a, b, c], .. } = cluster;
+    let mut slow = Vec::new();
+    for entry in [b, c] {
+        let client = Roamer::open(a).await;
+        client.connect([b, c]).await;
+        let mut ws = Ws::upgrade(&client, entry, a).await;
+        // More than any stream takes while nobody reads.
+        for _ in 0..20 {
+            ws.send(r#"42["flood",100]"#).await;
+        }
+        slow.push(ws);
+    }
+    let [owner, entry, _other] = nodes;
+    entry.node.drain().await.unwrap();
+    owner.node.drain().await.unwrap();
 }

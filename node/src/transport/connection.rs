@@ -416,13 +416,14 @@ impl ConnectionTask {
         self.call_client(|client| client.handle_close(ending.reason));
         let Self { transport, outbox, registration, client, .. } = *self;
         drop(client);
+        let farewell = registration.farewell();
         match transport {
             Transport::Polling(polling) => {
-                end_polling(polling, &outbox, registration, ending).await;
+                end_polling(polling, &outbox, registration, &farewell, ending).await;
             }
             Transport::WebSocket(websocket) => {
                 drop(registration);
-                end_websocket(websocket, &outbox, ending).await;
+                farewell.unless_over(end_websocket(websocket, &outbox, ending)).await;
             }
         }
     }

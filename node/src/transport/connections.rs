@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::adapter::{Outbox, OutboxSize};
 use crate::engineio::{CloseReason, Revision, Sid, TransportKind};
 
+use super::farewell::Farewell;
 use super::polling::Command;
 
 /// How others reach a connection.
@@ -23,13 +24,15 @@ pub(crate) struct Handle {
 pub(crate) struct Connections {
     shards: [Mutex<HashMap<Sid, Handle>>; SHARDS],
     count: AtomicUsize,
+    pub(super) farewell: Farewell,
 }
 
 const SHARDS: usize = 16;
 
 impl Connections {
-    pub(crate) fn new() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), count: AtomicUsize::new(0) }
+    pub(crate) fn new(farewell: Farewell) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { shards, count: AtomicUsize::new(0), farewell }
     }
 
     /// The connection is found until the registration is dropped.
@@ -101,6 +104,10 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn sid(&self) -> Sid {
         self.sid
+    }
+
+    pub(crate) fn farewell(&self) -> Farewell {
+        self.connections.farewell.clone()
     }
 
     /// From now on requests to this connection are refused.

@@ -23,6 +23,7 @@ use super::body::RequestBody;
 use super::client::Accept;
 use super::connections::Connections;
 use super::cors::Cors;
+use super::farewell::Farewell;
 use super::hooks::Engine;
 use super::http_stream::HttpStream;
 use super::pages::Pages;
@@ -63,7 +64,7 @@ impl Transport {
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
-        let connections = Arc::new(Connections::new());
+        let connections = Arc::new(Connections::new(Farewell::new(shutdown.clone())));
         let engine = accept.engine();
         engine.attach(&connections);
         Arc::new(Self {
@@ -103,6 +104,11 @@ impl Transport {
         self.connections.close_all(reason);
     }
 
+    /// Cuts off the clients that are still here, now that the node stops.
+    pub fn cut_off(&self) {
+        self.connections.farewell.end();
+    }
+
     /// Serves clients until shutdown. Then the open connections end, each in its own task.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
@@ -140,7 +146,7 @@ impl Transport {
         address: SocketAddr,
         is_relayed: bool,
     ) {
-        let shutdown = self.shutdown.clone();
+        let farewell = self.connections.farewell.clone();
         // Whoever takes longer for a request's head, for the next request or to read a response
         // would miss its heartbeat as well.
         let timeout = self.config.ping_timeout;
@@ -162,15 +168,17 @@ impl Transport {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = shutdown.cancelled() => {
+        let result = match farewell.unless_begun(connection.as_mut()).await {
+            Some(result) => Some(result),
+            None => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                farewell.unless_over(connection).await
             }
         };
-        if let Err(error) = result {
-            debug!(%error, %address, "stream failed");
+        match result {
+            Some(Ok(())) => {}
+            Some(Err(error)) => debug!(%error, %address, "stream failed"),
+            None => debug!(%address, "stream is cut off"),
         }
     }
 }

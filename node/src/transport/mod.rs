@@ -9,6 +9,7 @@ mod connections;
 mod cookie;
 mod cors;
 mod embed;
+mod farewell;
 mod frames;
 mod hooks;
 mod http_stream;

@@ -206,7 +206,8 @@ impl Transport {
             leaver.leave().await;
             std::future::pending::<()>().await;
         };
-        let _ = tokio::time::timeout(LEAVE_TIMEOUT, left).await;
+        let left = tokio::time::timeout(LEAVE_TIMEOUT, left);
+        self.connections.farewell.unless_over(left).await;
     }
 }
 

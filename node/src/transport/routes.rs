@@ -270,7 +270,8 @@ impl Transport {
             };
             if let Some(Command::WebSocket(websocket, _)) = unwanted {
                 let flush_by = Instant::now() + transport.config.ping_timeout;
-                websocket.close(None, flush_by).await;
+                let farewell = &transport.connections.farewell;
+                farewell.unless_over(websocket.close(None, flush_by)).await;
             }
         });
         Ok(response)

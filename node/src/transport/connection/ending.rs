@@ -12,6 +12,7 @@ use crate::adapter::{Encoded, Outbox};
 use crate::engineio::{CloseReason, Packet};
 
 use super::super::connections::Registration;
+use super::super::farewell::Farewell;
 use super::super::polling::{Command, Happening, Polling, PostAnswer};
 use super::super::websocket::{WebSocket, encoded};
 
@@ -50,6 +51,7 @@ pub(super) async fn end_polling(
     mut polling: Box<Polling>,
     outbox: &Outbox,
     registration: Registration,
+    farewell: &Farewell,
     ending: Ending,
 ) {
     polling.probe = None;
@@ -72,7 +74,7 @@ pub(super) async fn end_polling(
         // A node that stops is not there for another poll.
         if ending.reason != CloseReason::ServerShutdown {
             let flushed = flush_polling(&mut polling, &mut queued);
-            let _ = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
+            farewell.unless_begun(tokio::time::timeout(FLUSH_TIMEOUT, flushed)).await;
         }
     }
     drop(registration);

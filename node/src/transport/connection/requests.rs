@@ -186,7 +186,10 @@ impl ConnectionTask {
     /// Closes a WebSocket that this connection does not want.
     fn dismiss(&self, websocket: WebSocket) {
         let flush_by = Instant::now() + self.config.ping_timeout;
-        self.tasks.spawn(websocket.close(None, flush_by));
+        let farewell = self.registration.farewell();
+        self.tasks.spawn(async move {
+            farewell.unless_over(websocket.close(None, flush_by)).await;
+        });
     }
 
     /// The WebSocket that probed takes over, with all that polls have not fetched.
