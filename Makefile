@@ -124,9 +124,11 @@ browser-test: build $(JS_INSTALLED) $(CHROMIUM) ## The chat page in Chromium; UP
 DIALECT = FLOTILLA_APPS='[]' target/release/cluster --nodes $(NODES) --client-dir $(CLIENT_DIR) --config deploy/local.toml
 
 dialects-test: build $(JS_INSTALLED) $(CHROMIUM) ## Applications in each dialect, and the dialects' examples with their pages, on three nodes.
-	cargo build --release --package flotilla --example routes
-	$(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent routes
-	$(DIALECT) --flotilla target/release/examples/routes --dir target/dialects-test --exec npm --prefix $(JS) run --silent routes-example
+	cargo build --release --package flotilla --example controllers --example routes
+	@for dialect in controllers routes; do \
+		$(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$dialect && \
+		$(DIALECT) --flotilla target/release/examples/$$dialect --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$dialect-example || exit 1; \
+	done
 
 example-%: build $(JS_INSTALLED) ## Runs an example of node/examples on three nodes until Ctrl-C: make example-routes.
 	cargo build --release --package flotilla --example $*

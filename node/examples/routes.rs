@@ -15,7 +15,7 @@ use clap::Parser as _;
 use flotilla::apps::routes::{Group, InvalidRoute, Request, RouteError, Routes, Table};
 use flotilla::config::{Args, Config};
 use flotilla::node::Node;
-use flotilla::server::Io;
+use flotilla::server::{Io, Secret, SessionSource};
 use flotilla::telemetry;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -76,6 +76,18 @@ pub fn application(io: &Io) -> Result<Routes, InvalidRoute> {
         Ok(())
     })?;
 
+    // The same session over HTTP: `/visits` is forwarded here.
+    app.route("visits", async |req: Request| -> Result<(), RouteError> {
+        let session = req.session()?;
+        let visited = session.update(|session| {
+            let visits = session.get("visits").and_then(Value::as_u64).unwrap_or(0);
+            session.insert("visits".to_owned(), (visits + 1).into());
+        });
+        visited.await?;
+        req.io().respond(&session.get()["visits"]);
+        Ok(())
+    })?;
+
     // "Routing": one object, several events; and "realtime forwarding": the same for HTTP.
     app.route("customers", customers())?;
 
@@ -107,24 +119,42 @@ fn customers() -> Group {
         })
 }
 
-/// The pages: one to try the routes with, `/hello` that a route answers, and `/api/customers`.
+/// The pages: one to try the routes with, `/hello` and `/visits` that routes answer, and
+/// `/api/customers`.
 fn pages(app: &Routes, node: &Node) -> Result<Router, Failure> {
     let sockets = node
         .layer()
         .with_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0));
-    let forward =
+    let hello =
         async |State(app): State<Routes>, request: HttpRequest| app.forward(request, "hello").await;
+    let visits = async |State(app): State<Routes>, request: HttpRequest| {
+        app.forward(request, "visits").await
+    };
     Ok(Router::new()
         .route("/", get(async || Html(include_str!("routes.html"))))
-        .route("/hello", any(forward))
+        .route("/hello", any(hello))
+        .route("/visits", get(visits))
         .with_state(app.clone())
         .layer(app.forward_layer(Table::backbone().under("/api"))?)
+        // Outside of the routes, so that they find the session in the request.
+        .layer(node.session_layer())
         .layer(sockets))
+}
+
+/// As express.io has it: a signed cookie, or a cookie header in the handshake's query.
+fn with_sessions(mut config: Config) -> Config {
+    config.session.sources = vec![SessionSource::Cookie, SessionSource::Query];
+    config.session.cookie.name = "connect.sid".to_owned();
+    config.session.query_parameter = "cookie".to_owned();
+    if config.session.secrets.is_empty() {
+        config.session.secrets = vec![Secret::from("an example's")];
+    }
+    config
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let config = Config::load(&Args::parse())?;
+    let config = with_sessions(Config::load(&Args::parse())?);
     telemetry::start_log(&config.log)?;
     let listener = TcpListener::bind(config.listen.address).await?;
     let mut terminate = signal(SignalKind::terminate())?;

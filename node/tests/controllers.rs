@@ -619,7 +619,8 @@ struct Counted {
 #[controller(name = "counted")]
 impl Counted {
     #[create]
-    fn new(State(count): State<AtomicUsize>) -> Self {
+    fn new(State(count): State<AtomicUsize>, socket: Socket) -> Self {
+        socket.set_extension(GoesWithItsSocket);
         Self { number: count.fetch_add(1, Ordering::Relaxed) }
     }
 
@@ -646,7 +647,16 @@ impl Drop for Counted {
     }
 }
 
+struct GoesWithItsSocket;
+
+impl Drop for GoesWithItsSocket {
+    fn drop(&mut self) {
+        SOCKETS_DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
+static SOCKETS_DROPPED: AtomicUsize = AtomicUsize::new(0);
 
 #[tokio::test]
 async fn each_socket_has_an_instance_that_goes_with_it() {
@@ -663,10 +673,12 @@ async fn each_socket_has_an_instance_that_goes_with_it() {
     }
     clients[0].send(r#"21["where"]"#).await;
     clients[0].expect(r#"31[{"result":"/"}]"#).await;
-    let before = DROPPED.load(Ordering::Relaxed);
+    let count = || [&DROPPED, &SOCKETS_DROPPED].map(|count| count.load(Ordering::Relaxed));
+    let before = count();
     drop(clients);
-    until("the instances are gone", async || {
-        (DROPPED.load(Ordering::Relaxed) >= before + 2).then_some(())
+    until("the instances and their sockets are gone", async || {
+        let now = count();
+        (0..2).all(|what| now[what] >= before[what] + 2).then_some(())
     })
     .await;
 }
@@ -827,6 +839,44 @@ async fn hostile_events_hurt_nobody() {
     other.expect(r#"3/parameters,1[{"result":[true,3]}]"#).await;
     hostile.send(r#"2/parameters,1["sum",1,2]"#).await;
     hostile.expect(r#"3/parameters,1[{"result":[true,3]}]"#).await;
+}
+
+#[tokio::test]
+async fn observers_leave_the_ack_to_handlers_and_fallbacks_that_wait() {
+    let (gate, notes) = (Gate::shut(), Notes::default());
+    let node = start(|io: &Io| {
+        let server = SocketServer::new(io);
+        server.state(gate.clone()).state(notes.clone()).controller::<Several>().unwrap();
+        let waits = gate.clone();
+        io.of("/several")
+            .on_fallback(async |ack: Ack| {
+                tokio::task::yield_now().await;
+                ack.send(&"what?").unwrap();
+            })
+            .on("waits", move |ack: Ack| {
+                let waits = waits.clone();
+                async move {
+                    waits.pass().await;
+                    ack.send(&"waited").unwrap();
+                }
+            });
+    })
+    .await;
+    let mut client = connected(&node, "/several").await;
+    client.send(r#"2/several,1["waits"]"#).await;
+    until("it has been seen", async || (notes.now() == ["saw waits"]).then_some(())).await;
+    gate.open();
+    client.expect(r#"3/several,1["waited"]"#).await;
+    for (event, answer) in [
+        // Only an observer has seen it.
+        ("whatever", r#"["what?"]"#),
+        ("tick:1", r#"[{"result":"tick:1"}]"#),
+        ("answered", r#"[{"result":"by name"}]"#),
+    ] {
+        client.send(&format!(r#"2/several,1["{event}"]"#)).await;
+        client.expect(&format!("3/several,1{answer}")).await;
+    }
+    assert_eq!(notes.now(), ["saw waits", "saw whatever", "saw tick:1", "saw answered"]);
 }
 
 /// Rooms, by the injected socket.

@@ -162,6 +162,7 @@ fn guides_show_what_the_examples_hold() {
         ("from-socketioxide.md", "from_socketioxide.rs"),
         ("from-socket.io.md", "from_socketio.rs"),
         ("embedding.md", "axum.rs"),
+        ("sessions.md", "sessions.rs"),
     ] {
         let guide = std::fs::read_to_string(root.join("../docs").join(guide)).unwrap();
         let code = std::fs::read_to_string(root.join("examples").join(example)).unwrap();

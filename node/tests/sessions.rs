@@ -267,6 +267,26 @@ async fn sources_are_asked_in_their_order() {
 }
 
 #[tokio::test]
+async fn client_without_a_session_is_refused_where_one_is_required() {
+    let required = |sources| SessionConfig { required: true, sources, ..settings() };
+    let node = one(required(vec![SessionSource::Cookie, SessionSource::Query])).await;
+    let refused = open_polling(&node, "").await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.body, r#"{"code":4,"message":"no session is shown"}"#);
+    // A page gives clients theirs; what a client shows need not be there any more.
+    let session = node.io().session("AAAAAAAAAAAAAAAAAAAA".parse().unwrap());
+    let shown = session.cookie().unwrap().to_str().unwrap().to_owned();
+    let (_client, news) = with_cookie(&node, shown.split(';').next().unwrap()).await;
+    assert!(news.is_some());
+
+    let node = one(required(vec![SessionSource::Cookie, SessionSource::Auth])).await;
+    let mut client = node.open().await;
+    client.ask("/", "").await;
+    client.expect(r#"4{"message":"no session is shown","data":{"code":"NoSession"}}"#).await;
+    client.connect("/", &json!({"session": session.token()}).to_string()).await;
+}
+
+#[tokio::test]
 async fn secrets_can_be_replaced_while_sessions_live() {
     let node = one(SessionConfig { secrets: vec![Secret::from("old")], ..settings() }).await;
     let (mut client, cookie) = newcomer(&node).await;

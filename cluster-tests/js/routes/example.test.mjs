@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { chromium } from "playwright-core";
-import { connectAll } from "../lib/client.mjs";
+import { connect, connectAll, dial } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { PATIENCE } from "../lib/until.mjs";
 
@@ -55,6 +55,22 @@ describe("express.io's README", () => {
     await heard(ann, "session", { name: "ann", feelings: "good" });
   });
 
+  test("one session for sockets and HTTP, on any node", async (t) => {
+    const first = await fetch(`${three[0].url}/visits`);
+    assert.equal(await first.json(), 1);
+    const [cookie] = first.headers.getSetCookie().map((set) => set.split(";")[0]);
+    assert.match(cookie, /^connect\.sid=s%3A|^connect\.sid=s:/);
+    const ann = await connect(t, three[1], { extraHeaders: { cookie } });
+    assert.deepEqual(await ann.ask("visits"), [2]);
+    const again = await fetch(`${three[2].url}/visits`, { headers: { cookie } });
+    assert.equal(await again.json(), 3);
+    const byQuery = await connect(t, three[0], { query: { cookie } });
+    assert.deepEqual(await byQuery.ask("visits"), [4]);
+    // The original goes on with an empty session.
+    const forged = dial(t, three[0], { extraHeaders: { cookie: `${cookie}x` }, reconnection: false });
+    await forged.until("a refusal", () => forged.refusals.length > 0);
+  });
+
   test("routing, from sockets and from HTTP alike", async (t) => {
     const [ann, bob] = await clients(t);
     assert.deepEqual(await ann.ask("customers:create", { n: 1 }), [{ created: { n: 1 } }]);
@@ -96,6 +112,10 @@ describe("the page", () => {
     await line(one, '→ greet: [{"hello":"from io route"}]');
     await press("name");
     await line(one, '← session [{"name":"ann","feelings":"good"}]');
+    await press("visits");
+    await line(one, "→ visits: [1]");
+    await press("GET /visits");
+    await line(one, "→ GET /visits: 200 2");
     await press("POST /hello");
     await line(one, '→ POST /hello: 200 {"hello":"from io route"}');
     await press("POST /api/customers");

@@ -39,5 +39,6 @@ fn run() -> Result<(), Box<dyn Error>> {
 
 fn register(io: &Io) {
     dialects::api::register(io);
+    dialects::controllers::register(io);
     dialects::routes::register(io);
 }

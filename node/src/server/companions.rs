@@ -17,8 +17,9 @@ use crate::socketio::Payload;
 ///
 /// It is called by the socket's connection, in the order of what it is told, and must not block.
 pub(crate) trait Companion: Send + Sync {
-    /// An event has come, whatever its name, and its handlers have been called.
-    fn handle_event(self: Arc<Self>, context: &Context<'_>, ack: &Arc<SharedAck>);
+    /// An event has come, whatever its name, and its handlers have been called. True if the
+    /// companion knows the event by its name.
+    fn handle_event(self: Arc<Self>, context: &Context<'_>, ack: &Arc<SharedAck>) -> bool;
 
     /// The socket has left its namespace.
     fn handle_end(self: Arc<Self>, reason: &'static str);
@@ -61,21 +62,46 @@ pub(super) fn connected(socket: &Socket) {
     socket.set_extension(Companions(companions));
 }
 
-pub(super) fn event(context: &Context<'_>) {
-    let socket = context.socket;
-    let is_accompanied = !socket.namespace_inner().handlers().companions.is_empty();
-    let companions = if is_accompanied { socket.extension::<Companions>() } else { None };
-    let Some(companions) = companions else { return };
-    let Ok(ack) = Ack::from_context(context) else { return };
-    let ack = Arc::new(SharedAck::new(ack));
-    for companion in &companions.0 {
-        guarded(|| companion.clone().handle_event(context, &ack));
+/// What an event's companions made of it.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// One of them knows the event by its name.
+    pub(super) is_known: bool,
+    ack: Option<Arc<SharedAck>>,
+}
+
+impl Heard {
+    /// Somebody else is there to answer who may take a while.
+    pub(super) fn leave_to_others(&self) {
+        if let Some(ack) = &self.ack {
+            ack.leave_to_others();
+        }
     }
 }
 
-pub(super) fn ended(socket: &Socket, reason: &'static str) {
-    let Some(companions) = socket.extension::<Companions>() else { return };
+/// Tells the socket's companions.
+pub(super) fn event(context: &Context<'_>) -> Heard {
+    let socket = context.socket;
+    let is_accompanied = !socket.namespace_inner().handlers().companions.is_empty();
+    let companions = if is_accompanied { socket.extension::<Companions>() } else { None };
+    let Some(companions) = companions else { return Heard::default() };
+    let Ok(ack) = Ack::from_context(context) else { return Heard::default() };
+    let ack = Arc::new(SharedAck::new(ack));
+    let mut is_known = false;
     for companion in &companions.0 {
+        let heard = guarded(|| companion.clone().handle_event(context, &ack));
+        is_known |= heard == Some(true);
+    }
+    Heard { is_known, ack: Some(ack) }
+}
+
+pub(super) fn ended(socket: &Socket, reason: &'static str) {
+    if socket.extension::<Companions>().is_none() {
+        return;
+    }
+    // Taken away, for a companion keeps its socket.
+    let companions = socket.set_extension(Companions(Vec::new()));
+    for companion in companions.iter().flat_map(|companions| &companions.0) {
         guarded(|| companion.clone().handle_end(reason));
     }
 }
@@ -98,12 +124,16 @@ struct Open {
     ack: Option<Ack>,
     /// What is sent if nobody else answers.
     last: Option<Payload>,
+    is_left_to_others: bool,
 }
 
 impl SharedAck {
     fn new(ack: Ack) -> Self {
         let is_wanted = ack.is_wanted();
-        Self { is_wanted, open: Mutex::new(Open { ack: Some(ack), last: None }) }
+        Self {
+            is_wanted,
+            open: Mutex::new(Open { ack: Some(ack), last: None, is_left_to_others: false }),
+        }
     }
 
     /// Whether the client asked for an ack.
@@ -119,9 +149,19 @@ impl SharedAck {
         }
     }
 
-    /// Answers once nobody else can, that is when this is dropped.
+    /// Answers once no other companion can, that is when this is dropped; not at all, if there are
+    /// others than companions to answer.
     pub(crate) fn answer_last(&self, answer: Payload) {
-        self.open().last.get_or_insert(answer);
+        let mut open = self.open();
+        if !open.is_left_to_others {
+            open.last.get_or_insert(answer);
+        }
+    }
+
+    fn leave_to_others(&self) {
+        let mut open = self.open();
+        open.is_left_to_others = true;
+        open.last = None;
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {

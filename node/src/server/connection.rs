@@ -170,11 +170,14 @@ impl Connection {
             }
         };
         let recipient = Arc::new(recipient);
-        let asks = match (&self.seat, &claim, &auth) {
-            (Some(seat), None, Some(auth)) => {
-                self.io.sessions().and_then(|sessions| sessions.shown_in(auth, seat))
+        let wish = match (&self.seat, self.io.sessions()) {
+            // One that comes back has its session with it.
+            (Some(seat), Some(sessions)) if claim.is_none() => {
+                let shown = auth.as_deref().and_then(|auth| sessions.shown_in(auth, seat));
+                let is_missing = shown.is_none() && sessions.must_show(seat);
+                if is_missing { Err(NoSession::Missing) } else { Ok(shown) }
             }
-            (_, _, _) => None,
+            (_, _) => Ok(None),
         };
         let skips = claim.is_some() && namespace.recovery().is_some_and(|r| r.skip_middlewares);
         let mut middleware = if skips { Vec::new() } else { self.io.middleware() };
@@ -195,12 +198,9 @@ impl Connection {
         }
         self.sockets.push(Slot { socket: socket.clone(), entered: false, stay });
         let connecting = async move {
-            if let Some(token) = asks
-                && !take_session(&socket, &token).await
-            {
-                return;
+            if take_session(&socket, wish).await {
+                connect(socket, middleware, claim).await;
             }
-            connect(socket, middleware, claim).await;
         };
         handler::run_in_place(Box::pin(connecting), self.io.cluster());
     }
@@ -411,20 +411,26 @@ const CONNECT_RETRY: Duration = Duration::from_millis(200);
 
 /// Gives a socket the session that its client shows with its CONNECT; false if the client was
 /// refused. One that is not there (any more) leaves it with its connection's.
-async fn take_session(socket: &Socket, token: &str) -> bool {
+async fn take_session(socket: &Socket, shown: Result<Option<String>, NoSession>) -> bool {
     let io = socket.io();
-    let Some(sessions) = io.sessions() else { return true };
-    match sessions.find(&io, token).await {
+    let found = match (shown, io.sessions()) {
+        (Ok(Some(token)), Some(sessions)) => sessions.find(&io, &token).await,
+        (Ok(_), _) => Ok(None),
+        (Err(missing), _) => Err(missing),
+    };
+    match found {
         Ok(Some(hold)) => socket.set_asked_session(hold),
         Ok(None) => {}
-        Err(NoSession::Bad(bad)) => {
-            let data = serde_json::json!({"code": "BadSession"});
-            reject(socket, &ConnectError::with_data(bad.to_string(), data));
-            return false;
-        }
         Err(NoSession::Unavailable(error)) => {
             debug!(socket = %socket.id(), %error, "session could not be looked up");
             socket.recipient().outbox.close(CloseReason::ForcedServerClose);
+            return false;
+        }
+        Err(refused @ (NoSession::Bad(_) | NoSession::Missing)) => {
+            let code =
+                if matches!(refused, NoSession::Missing) { "NoSession" } else { "BadSession" };
+            let data = serde_json::json!({"code": code});
+            reject(socket, &ConnectError::with_data(refused.to_string(), data));
             return false;
         }
     }

@@ -38,8 +38,8 @@ fn handle(name: &str, context: &Context<'_>) {
     let (shared, own) = (handlers.events.of(name), socket.take_own_handlers(name));
     let is_handled = !shared.is_empty() || !own.is_empty();
     let fallbacks = if is_handled { 0 } else { handlers.fallbacks.iter().count() };
-    let hearers = shared.len() + own.len() + fallbacks + handlers.companions.len();
-    let several = (hearers > 1).then(Answered::default);
+    let called = shared.len() + own.len() + fallbacks;
+    let several = (called + handlers.companions.len() > 1).then(Answered::default);
     let context = match &several {
         Some(answered) => &context.answered_once(answered),
         // The usual case, which allocates nothing.
@@ -49,12 +49,16 @@ fn handle(name: &str, context: &Context<'_>) {
     for handler in named {
         handler::run(handler, context, socket.cluster());
     }
-    if !is_handled {
+    let heard = companions::event(context);
+    let falls_back = !is_handled && !heard.is_known && !handlers.fallbacks.is_empty();
+    if is_handled || falls_back {
+        heard.leave_to_others();
+    }
+    if falls_back {
         for handler in handlers.fallbacks.iter() {
             handler::run(handler, context, socket.cluster());
         }
     }
-    companions::event(context);
 }
 
 /// One event's way through the middleware, in turn. One that waits holds up its own event alone.

@@ -93,11 +93,11 @@ impl Io {
             namespaces: RwLock::default(),
             parents: ArcSwap::default(),
             new_namespace: ArcSwap::default(),
+            middleware: ArcSwap::default(),
             sessions: settings
                 .session
                 .is_on()
                 .then(|| Arc::new(Sessions::new(settings.session.clone()))),
-            middleware: ArcSwap::default(),
             settings,
             drafts: Drafts::default(),
             engine: Arc::default(),

@@ -175,12 +175,13 @@ impl<C: Controller> Instance<C> {
 }
 
 impl<C: Controller> Companion for Instance<C> {
-    fn handle_event(self: Arc<Self>, context: &Context<'_>, ack: &Arc<SharedAck>) {
-        let Occasion::Event { name, payload, .. } = context.occasion else { return };
+    fn handle_event(self: Arc<Self>, context: &Context<'_>, ack: &Arc<SharedAck>) -> bool {
+        let Occasion::Event { name, payload, .. } = context.occasion else { return false };
         let matches = self.binding.index.find(name);
         if matches.is_empty() {
-            return;
+            return false;
         }
+        let is_known = matches.iter().any(|found| !found.is_by_pattern);
         let attached: usize = payload.attachments.iter().map(|bytes| bytes.len()).sum();
         let bytes = payload.json.len() + attached;
         let occurrence = Occurrence::Event { name: name.into(), payload: payload.clone() };
@@ -201,6 +202,7 @@ impl<C: Controller> Companion for Instance<C> {
             }
             Phase::Over => {}
         }
+        is_known
     }
 
     fn handle_end(self: Arc<Self>, reason: &'static str) {

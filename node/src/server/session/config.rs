@@ -18,6 +18,8 @@ pub struct SessionConfig {
     pub secrets: Vec<Secret>,
     /// Whether an id without a signature is refused.
     pub require_signed: bool,
+    /// Whether a client that shows no session at all is refused, as express.io does.
+    pub required: bool,
     /// How long a session is kept while nobody uses it.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
@@ -37,6 +39,7 @@ impl Default for SessionConfig {
             cookie: SessionCookieConfig::default(),
             secrets: Vec::new(),
             require_signed: true,
+            required: false,
             max_age: Duration::from_secs(24 * 60 * 60),
             auth_field: "session".to_owned(),
             query_parameter: "session".to_owned(),

@@ -114,6 +114,7 @@ impl SessionLayer {
 fn refuse(sessions: &Sessions, error: &NoSession) -> Response<Full<Bytes>> {
     let (status, cookie) = match error {
         NoSession::Bad(_) => (StatusCode::FORBIDDEN, sessions.cleared()),
+        NoSession::Missing => (StatusCode::FORBIDDEN, None),
         NoSession::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, None),
     };
     let body = serde_json::json!({"error": error.to_string()}).to_string();

@@ -50,6 +50,8 @@ pub(crate) struct Seat {
     pub(crate) hold: Arc<Hold>,
     /// Behind all sources, if the session is new.
     rank: usize,
+    /// The client named a session, there or not.
+    was_shown: bool,
 }
 
 /// Why a client gets no session.
@@ -57,6 +59,8 @@ pub(crate) struct Seat {
 pub(crate) enum NoSession {
     #[error(transparent)]
     Bad(#[from] BadToken),
+    #[error("no session is shown")]
+    Missing,
     #[error("the session cannot be looked up")]
     Unavailable(#[from] ProposeError),
 }
@@ -169,6 +173,9 @@ impl Sessions {
                 return Err(Denied::ForNow(Refusal::Draining));
             }
             Err(NoSession::Unavailable(_)) => return Err(Denied::ForNow(Refusal::NoQuorum)),
+            Err(missing @ NoSession::Missing) => {
+                return Err(Denied::Forbidden(missing.to_string().into(), HeaderMap::new()));
+            }
             Err(NoSession::Bad(bad)) => {
                 let headers = self.set_cookie(self.cleared()).collect();
                 return Err(Denied::Forbidden(Forbidden::from(bad.to_string()), headers));
@@ -183,10 +190,11 @@ impl Sessions {
     async fn seat(&self, io: &Io, request: &Parts) -> Result<Seat, NoSession> {
         // An HTTP server in front may have looked already.
         let layered = request.extensions.get::<Session>().and_then(|session| session.hold.clone());
+        let mut was_shown = false;
         for (rank, source) in self.config.sources.iter().enumerate() {
             let token = match (source, &layered) {
                 (SessionSource::Cookie, Some(hold)) if !hold.is_new => {
-                    return Ok(Seat { hold: hold.clone(), rank });
+                    return Ok(Seat { hold: hold.clone(), rank, was_shown: true });
                 }
                 (SessionSource::Cookie, _) => self.cookie_of(&request.headers),
                 (SessionSource::Query, _) => shown::in_query(
@@ -197,13 +205,24 @@ impl Sessions {
                 // It comes later, with the CONNECT.
                 (SessionSource::Auth, _) => None,
             };
+            was_shown |= token.is_some();
             if let Some(token) = token
                 && let Some(hold) = self.find(io, &token).await?
             {
-                return Ok(Seat { hold, rank });
+                return Ok(Seat { hold, rank, was_shown });
             }
         }
-        Ok(Seat { hold: layered.unwrap_or_else(|| self.draw()), rank: usize::MAX })
+        let comes_later = self.config.has(SessionSource::Auth);
+        if self.config.required && !was_shown && !comes_later {
+            return Err(NoSession::Missing);
+        }
+        let hold = layered.unwrap_or_else(|| self.draw());
+        Ok(Seat { hold, rank: usize::MAX, was_shown })
+    }
+
+    /// Whether a client has to show its session with its CONNECT, since its handshake had none.
+    pub(crate) fn must_show(&self, seat: &Seat) -> bool {
+        self.config.required && !seat.was_shown
     }
 
     pub(super) fn cookie_of(&self, headers: &HeaderMap) -> Option<String> {

@@ -15,6 +15,10 @@ pub(crate) struct Signer {
     require_signed: bool,
 }
 
+/// More than browsers keep in a cookie: longer texts are none that a server gave, and are not worth
+/// a hash.
+const MAX_TOKEN_BYTES: usize = 4096;
+
 /// What a client shows is not what a server gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadToken {
@@ -47,6 +51,9 @@ impl Signer {
             }
             return Ok(token.parse().ok());
         };
+        if signed.len() > MAX_TOKEN_BYTES {
+            return Err(BadToken::BadSignature);
+        }
         let (text, signature) = signed.rsplit_once('.').ok_or(BadToken::BadSignature)?;
         let signature = STANDARD_NO_PAD
             .decode(signature.trim_end_matches('='))
@@ -99,6 +106,15 @@ mod tests {
         let signature = other.keys[0].clone().chain_update(b"a uuid").finalize().into_bytes();
         let token = format!("s:a uuid.{}", STANDARD_NO_PAD.encode(signature));
         assert_eq!(other.read(&token), Ok(None));
+    }
+
+    #[test]
+    fn endless_text_is_refused_without_a_look() {
+        let text = "x".repeat(MAX_TOKEN_BYTES);
+        let signer = signer(&["secret"]);
+        let signature = signer.keys[0].clone().chain_update(&text).finalize().into_bytes();
+        let token = format!("s:{text}.{}", STANDARD_NO_PAD.encode(signature));
+        assert_eq!(signer.read(&token), Err(BadToken::BadSignature));
     }
 
     #[test]
