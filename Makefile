@@ -78,7 +78,7 @@ check: ## Format and lints; a warning is an error.
 test: check build unit-test cluster-test client-test differential-test matrix-test balancer-test browser-test dialects-test fuzz-test ## Everything that CI runs.
 
 unit-test: ## The node's own tests: cores, properties, one node at its public door.
-	cargo test --locked --package flotilla --package flotilla-proto
+	cargo test --locked --package flotilla --package flotilla-proto --package flotilla-macros
 
 # One story after the other: each starts several nodes, and has to be able to tell a lost lease from a busy machine.
 cluster-test: build ## Stories of several real nodes with faults, and the simulation.
@@ -120,19 +120,23 @@ balancer-test: build $(JS_INSTALLED) $(HAPROXY) ## The client suites through a r
 browser-test: build $(JS_INSTALLED) $(CHROMIUM) ## The chat page in Chromium; UPDATE_SCREENSHOT=1 renews docs/chat.png.
 	$(CLUSTER) --dir target/browser-test --exec npm --prefix $(JS) run --silent browser
 
-# Nodes of an application of their own: no other one is served beside it.
+# Nodes of an application of their own: no other one is served beside it. The examples are built as the unit tests
+# build them: an optimised build of them would compile the node a third time.
 DIALECT = FLOTILLA_APPS='[]' target/release/cluster --nodes $(NODES) --client-dir $(CLIENT_DIR) --config deploy/local.toml
 
 dialects-test: build $(JS_INSTALLED) $(CHROMIUM) ## Applications in each dialect, and the dialects' examples with their pages, on three nodes.
-	cargo build --release --package flotilla --example controllers --example routes
+	cargo build --locked --package flotilla --examples
+	. $(JS)/api/settings.sh && $(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent api
 	@for dialect in controllers routes; do \
-		$(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$dialect && \
-		$(DIALECT) --flotilla target/release/examples/$$dialect --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$dialect-example || exit 1; \
+		$(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$dialect || exit 1; \
+	done
+	@for example in api controllers routes mixed; do \
+		$(DIALECT) --flotilla target/debug/examples/$$example --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$example-example || exit 1; \
 	done
 
 example-%: build $(JS_INSTALLED) ## Runs an example of node/examples on three nodes until Ctrl-C: make example-routes.
-	cargo build --release --package flotilla --example $*
-	@exec env $(DIALECT) --flotilla target/release/examples/$* --port $(PORT) --dir target/example-$*
+	cargo build --locked --package flotilla --example $*
+	@exec env $(DIALECT) --flotilla target/debug/examples/$* --port $(PORT) --dir target/example-$*
 
 # Without a sanitizer the stable compiler will do, and there is no unsafe code for one to watch.
 fuzz-test: ## Each fuzz target of the codecs for FUZZ_SECONDS.

@@ -50,7 +50,8 @@ pub fn application(io: &Io) -> Result<Routes, InvalidRoute> {
         let room: String = req.data()?;
         req.io().join(&*room).await?;
         let message = format!("New client in the {room} room.");
-        req.io().room(&*room).broadcast("announce", &json!({"message": message}));
+        // Awaited, so that whoever is asked in by this answer does not hear of it.
+        req.io().room(&*room).broadcast("announce", &json!({"message": message})).await?;
         req.io().respond(&());
         Ok(())
     })?;

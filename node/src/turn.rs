@@ -18,3 +18,28 @@ pub(crate) async fn others_first() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_that_are_ready_go_first_and_once() {
+        let (sender, mut said) = tokio::sync::mpsc::channel(4);
+        let tasks = TaskTracker::new();
+        for name in ["a", "b"] {
+            let sender = sender.clone();
+            tasks.spawn(async move {
+                sender.try_send(name).unwrap();
+                others_first().await;
+                sender.try_send(name).unwrap();
+            });
+        }
+        tasks.close();
+        tasks.wait().await;
+        let order: Vec<_> = std::iter::from_fn(|| said.try_recv().ok()).collect();
+        assert_eq!(order, ["a", "b", "a", "b"]);
+    }
+}

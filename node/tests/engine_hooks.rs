@@ -265,3 +265,28 @@ async fn engine_counts_its_clients() {
     support::until("the connection is gone", || node.echo.engine.clients_count() == 1).await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn engine_tells_of_each_connection_once() {
+    let node = Node::start().await;
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let telling = opened.clone();
+    node.echo.engine.on_connection(move |handshake| {
+        assert!(!handshake.url.contains("unwanted"), "the test asked for a panic");
+        telling.lock().unwrap().push(handshake.sid.to_string());
+    });
+    let sid = node.open().await;
+    assert_eq!(node.post(&sid, "4once").await.body, "ok");
+    assert_eq!(node.poll(&sid).await.body, "4once");
+    let mut ws = node.websocket().await;
+    ws.send("4by websocket").await;
+    assert_eq!(ws.text().await, "4by websocket");
+    let handshakes = node.echo.handshakes.lock().unwrap().clone();
+    let sids: Vec<_> = handshakes.iter().map(|handshake| handshake.sid.to_string()).collect();
+    assert_eq!(*opened.lock().unwrap(), sids);
+    // A hook that panics harms nobody else.
+    assert_eq!(node.get("EIO=4&transport=polling&unwanted").await.status, 500);
+    assert_eq!(node.echo.engine.clients_count(), 2);
+    drop(ws);
+    node.stop().await;
+}

@@ -141,6 +141,7 @@ async fn connection_is_known_and_can_be_closed_beneath_its_sockets() {
     assert_eq!(conn.id(), second.conn().id());
     assert_ne!(conn.id(), first.id().as_str());
     assert_eq!(conn.transport(), TransportKind::WebSocket);
+    assert_eq!(conn.protocol(), 4);
     assert!(conn.remote_address().ip().is_loopback());
     assert!(conn.request().url.contains("EIO=4"));
     assert!(conn.is_open());

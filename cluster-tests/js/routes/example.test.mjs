@@ -101,9 +101,12 @@ describe("the page", () => {
     const errors = [];
     context.on("weberror", (error) => errors.push(error.error().message));
     const [one, two] = [await context.newPage(), await context.newPage()];
-    await Promise.all([one.goto(three[0].url), two.goto(three[1].url)]);
     const line = (page, text) => page.locator("li", { hasText: text }).first().waitFor();
-    for (const page of [one, two]) await page.locator("#state", { hasText: "connected" }).waitFor();
+    // One after the other: they share their cookies, and the second comes to the session of the first.
+    for (const [page, node] of [[one, three[0]], [two, three[1]]]) {
+      await page.goto(node.url);
+      await page.locator("#state", { hasText: "connected" }).waitFor();
+    }
     const press = (name) => one.getByRole("button", { name, exact: true }).click();
 
     await press("visit");

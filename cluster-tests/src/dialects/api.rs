@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 pub fn register(io: &Io) {
-    // Alone with its namespace for a moment: clients have a limit for all that comes before `ready`.
     let api = Api::new(io);
     let registered = [
         api.register("myApi", my_api(&api)),
@@ -111,6 +110,12 @@ fn tools(api: &Api) -> Exports {
         .function("matches", ["query", "values"], async |_: Session, (query, values)| {
             matches(&query, values)
         })
+        .function("remember", ["key", "value"], async |session: Session, (key, value): Pair| {
+            let written = session.update(move |session| {
+                session.insert(key.clone(), value.clone());
+            });
+            Ok(written.await?)
+        })
         .function("registerLate", ["name"], move |_: Session, name: String| {
             let registered =
                 late.register(&name, Exports::new().constant("NAME", name.as_str())).map(drop);
@@ -128,6 +133,8 @@ async fn emit(sent: impl Future<Output = Result<(), EmitError>>) -> Result<(), A
     tokio::time::timeout(Duration::from_secs(10), sent).await??;
     Ok(())
 }
+
+type Pair = (String, Value);
 
 /// For each value whether it matches; or why the query is refused, as a text.
 fn matches(query: &Value, values: Vec<Value>) -> Result<Value, ApiError> {

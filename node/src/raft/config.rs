@@ -142,7 +142,7 @@ impl RaftConfig {
     pub fn own_threads(&self, cluster: &ClusterConfig, address: &str) -> usize {
         // Without others there are no heartbeats that a busy thread could delay, and to go from
         // thread to thread costs as much as the agreement itself.
-        self.threads.unwrap_or(if cluster.is_alone(address) { 0 } else { 1 })
+        self.threads.unwrap_or_else(|| usize::from(!cluster.is_alone(address)))
     }
 
     pub fn check(&self) -> Result<(), InvalidSetting> {

@@ -21,6 +21,11 @@ impl Conn {
         &self.request().sid
     }
 
+    /// The revision of Engine.IO that its client speaks: 4, or 3.
+    pub fn protocol(&self) -> u8 {
+        self.0.recipient().outbox.revision().into()
+    }
+
     /// What carries its packets at the moment.
     pub fn transport(&self) -> TransportKind {
         self.0.recipient().outbox.transport()

@@ -30,27 +30,26 @@ pub(super) fn event(socket: &Socket, name: &str, ack_id: Option<u64>, payload: &
     handler::run_in_place(Box::pin(passing), socket.cluster());
 }
 
-/// Calls the handlers of the event, the namespace's first, or the fallbacks if there are none; then the socket's
-/// companions.
+/// Calls the handlers of the event, the namespace's first, then the socket's companions; and the
+/// fallbacks, if none of these knows it by its name.
 fn handle(name: &str, context: &Context<'_>) {
     let socket = context.socket;
     let handlers = socket.namespace_inner().handlers();
     let (shared, own) = (handlers.events.of(name), socket.take_own_handlers(name));
     let is_handled = !shared.is_empty() || !own.is_empty();
     let fallbacks = if is_handled { 0 } else { handlers.fallbacks.iter().count() };
-    let called = shared.len() + own.len() + fallbacks;
-    let several = (called + handlers.companions.len() > 1).then(Answered::default);
+    let hearers = shared.len() + own.len() + fallbacks + handlers.companions.len();
+    let several = (hearers > 1).then(Answered::default);
     let context = match &several {
         Some(answered) => &context.answered_once(answered),
         // The usual case, which allocates nothing.
         None => context,
     };
-    let named = shared.iter().map(|listener| &listener.handler).chain(&own);
-    for handler in named {
+    for handler in shared.iter().map(|listener| &listener.handler).chain(&own) {
         handler::run(handler, context, socket.cluster());
     }
     let heard = companions::event(context);
-    let falls_back = !is_handled && !heard.is_known && !handlers.fallbacks.is_empty();
+    let falls_back = fallbacks > 0 && !heard.is_known;
     if is_handled || falls_back {
         heard.leave_to_others();
     }

@@ -283,8 +283,8 @@ impl Client {
                     State::Connected if has_name => {
                         Ok(Some(Output::Event { namespace, id, payload }))
                     }
-                    State::Connecting => self.hold(namespace, id, payload),
-                    State::Connected | State::Left => Ok(None),
+                    State::Connecting if has_name => self.hold(namespace, id, payload),
+                    State::Connecting | State::Connected | State::Left => Ok(None),
                 }
             }
             Packet::Ack(body) => {

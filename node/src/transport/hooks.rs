@@ -13,6 +13,7 @@ use http_body_util::Full;
 
 use crate::engineio::RequestError;
 
+use super::client::Handshake;
 use super::connections::Connections;
 use super::cors::AllowOrigin;
 
@@ -36,6 +37,7 @@ pub(crate) struct Hooks {
     allow_request: Option<Arc<AllowRequest>>,
     initial_headers: Vec<Arc<EditHeaders>>,
     headers: Vec<Arc<EditHeaders>>,
+    connection: Vec<Arc<OnConnection>>,
     connection_error: Vec<Arc<OnError>>,
     pages: Vec<MadePage>,
 }
@@ -43,6 +45,7 @@ pub(crate) struct Hooks {
 type Middleware = dyn Fn(Exchange) -> BoxFuture<'static, Result<Exchange, Halt>> + Send + Sync;
 type AllowRequest = dyn Fn(Parts) -> BoxFuture<'static, Result<(), Forbidden>> + Send + Sync;
 type EditHeaders = dyn Fn(&mut HeaderMap, &Parts) + Send + Sync;
+type OnConnection = dyn Fn(&Arc<Handshake>) + Send + Sync;
 type OnError = dyn Fn(&ConnectionError) + Send + Sync;
 
 /// A page that is made for each request: its path, its type, and what makes it.
@@ -181,6 +184,13 @@ impl Engine {
         self.register(|hooks| hooks.headers.push(edit.clone()))
     }
 
+    /// Is told of each connection that opens on this node, before any packet of it is looked at: the
+    /// event `connection`. A panic ends the connection.
+    pub fn on_connection(&self, told: impl Fn(&Arc<Handshake>) + Send + Sync + 'static) -> &Self {
+        let told: Arc<OnConnection> = Arc::new(told);
+        self.register(|hooks| hooks.connection.push(told.clone()))
+    }
+
     /// Is told of each request that is refused: the event `connection_error`.
     pub fn on_connection_error(
         &self,
@@ -285,6 +295,12 @@ impl Hooks {
         let content_type = HeaderValue::from_static(content_type);
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         Some(response)
+    }
+
+    pub(crate) fn tell_opened(&self, handshake: &Arc<Handshake>) {
+        for told in &self.connection {
+            told(handshake);
+        }
     }
 
     pub(crate) fn tell(&self, error: &ConnectionError) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -30,6 +30,11 @@ use super::listener::Transport;
 use super::polling::{self, Command, Polling, empty};
 use super::relay::Relayed;
 use super::websocket::{self, WebSocket};
+
+/// Between the answer to a WebSocket's handshake and the open packet. Clients that begin to listen once they have heard
+/// of the handshake, as those of the official suites do, lose a packet that comes in the same read: one that is sent at
+/// once nearly always does, where the official server takes a moment longer.
+const OPEN_DELAY: Duration = Duration::from_millis(1);
 
 impl Transport {
     pub(super) async fn respond(
@@ -191,6 +196,7 @@ impl Transport {
         self.tasks.spawn(async move {
             let upgraded = transport.upgraded(request, encoding).await;
             let Some((websocket, read_ahead)) = upgraded else { return };
+            tokio::time::sleep(OPEN_DELAY).await;
             transport.start_websocket(sid, handshake, websocket, read_ahead);
         });
         Ok(response)
@@ -309,7 +315,11 @@ impl Transport {
         encoding: Encoding,
     ) -> Option<(Box<dyn Client>, Arc<Outbox>)> {
         let outbox = Arc::new(Outbox::for_revision(encoding.revision(), self.limits));
-        let accept = || self.accept.accept(handshake, Arc::clone(&outbox));
+        let accept = || {
+            let client = self.accept.accept(Arc::clone(&handshake), Arc::clone(&outbox));
+            self.engine.hooks().tell_opened(&handshake);
+            client
+        };
         match catch_unwind(AssertUnwindSafe(accept)) {
             Ok(client) => Some((client, outbox)),
             Err(_panic) => {

@@ -327,3 +327,41 @@ fn take_step(local: &Local, sockets: &[Arc<Recipient>], model: &mut Model, step:
         }
     }
 }
+
+/// Who is visited for which part, in order, and whether it is their last.
+fn visited(
+    local: &Local,
+    parts: &[&[ByteString]],
+    target: &Target,
+) -> Vec<(SocketId, usize, bool)> {
+    let mut visited = Vec::new();
+    local.visit_parts(parts, target, Plane::Agreed, |recipient, part, is_last| {
+        visited.push((recipient.id, part, is_last));
+    });
+    visited
+}
+
+#[test]
+fn parts_are_visited_in_their_order_and_the_last_of_each_socket_is_known() {
+    let local = Local::new(1);
+    let [a, b, c] = [recipient(), recipient(), recipient()];
+    local.insert(a.clone(), &["x".into(), "x2".into(), "y".into()], None);
+    local.insert(b.clone(), &["y".into(), "z".into()], None);
+    local.insert(c.clone(), &["z".into()], session(json!({"team": 7})));
+    let rooms = |names: &[&str]| to(names).rooms;
+    let [x, y, z] = [rooms(&["x", "x2"]), rooms(&["y"]), rooms(&["z", "nobody"])];
+    let parts: [&[ByteString]; 3] = [&x, &y, &z];
+    let (a, b, c) = (a.id, b.id, c.id);
+    let mut all = visited(&local, &parts, &Target::default());
+    all.sort_by_key(|(id, part, _)| (*part, *id != a, *id != b));
+    let expected = [(a, 0, false), (a, 1, true), (b, 1, false), (b, 2, true), (c, 2, true)];
+    assert_eq!(all, expected);
+    // The next packet finds nothing left over of this one.
+    assert_eq!(visited(&local, &parts[..1], &Target::default()), [(a, 0, true)]);
+    let filtered = Target {
+        filter: Some(SessionFilter::try_from(json!({"team": 7})).unwrap()),
+        except: rooms(&["x"]),
+        ..Target::default()
+    };
+    assert_eq!(visited(&local, &parts, &filtered), [(c, 2, true)]);
+}

@@ -69,14 +69,13 @@ async fn nodes_find_each_other_at_new_addresses() {
     assert_ne!(moved.seeds, machines.seeds);
     let nodes = moved.start_all().await;
     assert_eq!(nodes[0].raft.cluster_id(), cluster);
-    let addresses: Vec<SocketAddr> = nodes
-        .iter()
-        .map(|node| {
-            let view = nodes[0].raft.view();
-            view.node(node.raft.node_id()).unwrap().up.address.parse().unwrap()
-        })
-        .collect();
-    assert_eq!(addresses, moved.seeds);
+    eventually("the first node knows where the others are now", || {
+        let view = nodes[0].raft.view();
+        let address_of = |node: &TestNode| view.node(node.raft.node_id())?.up.address.parse().ok();
+        let addresses: Vec<Option<SocketAddr>> = nodes.iter().map(address_of).collect();
+        addresses.into_iter().eq(moved.seeds.iter().copied().map(Some))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,8 @@ use crate::engineio::{CookieConfig, InvalidSetting, SameSite};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionConfig {
-    /// Where a client shows which session is its own. The first place that names one counts.
+    /// Where a client shows which session is its own. The first that names one which is there
+    /// counts.
     pub sources: Vec<SessionSource>,
     pub cookie: SessionCookieConfig,
     /// The first signs, all verify: so a secret can be replaced while sessions live.

@@ -94,7 +94,7 @@ fn events_wait_for_the_answer_to_their_connect() {
     let (mut client, _) = new_client();
     text(&mut client, "0");
     text(&mut client, "0/chat,");
-    for packet in [r#"2/chat,["a"]"#, r#"2["b"]"#, r#"2/chat,7["c"]"#] {
+    for packet in [r#"2/chat,["a"]"#, r#"2["b"]"#, r#"2/chat,7["c"]"#, "2/chat,"] {
         assert_eq!(text(&mut client, packet), None, "{packet}");
     }
     client.handle_accepted("/chat");

@@ -1,3 +1,5 @@
+//! Each operator, with what sift 3.3.12 was seen to do.
+
 use serde_json::{Value, json};
 
 use super::{Query, QueryError, QueryLimits};
