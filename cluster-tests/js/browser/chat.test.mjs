@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { connect, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
+import { FLAGS } from "../lib/pages.mjs";
 import { PATIENCE } from "../lib/until.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
@@ -14,16 +15,6 @@ printVersions("playwright-core", "socket.io-client");
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const SCREENSHOT = fileURLToPath(new URL("../../../docs/chat.png", import.meta.url));
-/** Keeps Chromium from asking the network for anything but the pages: here is none to answer. */
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 describe("chat page", () => {
   let browser;

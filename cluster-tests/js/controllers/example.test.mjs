@@ -1,11 +1,10 @@
 // LoopBack's example on three nodes (node/examples/controllers.rs): channels, messages, and the page.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { chromium } from "playwright-core";
+import { describe, test } from "node:test";
 import { connectAll, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
-import { PATIENCE } from "../lib/until.mjs";
+import { twoPages } from "../lib/pages.mjs";
 
 async function clients(t) {
   const all = await connectAll(t, three);
@@ -53,20 +52,10 @@ describe("LoopBack's example", () => {
 });
 
 describe("the page", () => {
-  let browser;
-  before(async () => {
-    const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-    browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
-  });
-  after(() => browser?.close());
+  const open = twoPages();
 
   test("pages on two nodes hear each other", async (t) => {
-    const context = await browser.newContext();
-    t.after(() => context.close());
-    context.setDefaultTimeout(PATIENCE);
-    const errors = [];
-    context.on("weberror", (error) => errors.push(error.error().message));
-    const [one, two] = [await context.newPage(), await context.newPage()];
+    const { one, two, errors } = await open(t);
     await Promise.all([one.goto(three[0].url), two.goto(three[1].url)]);
     const line = (page, text) => page.locator("li", { hasText: text }).first().waitFor();
     for (const page of [one, two]) await page.locator("#state", { hasText: "connected" }).waitFor();

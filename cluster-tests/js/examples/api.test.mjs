@@ -1,26 +1,15 @@
 // The page of the server half of api.io's README (node/examples/api.rs), on three nodes.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { chromium } from "playwright-core";
+import { describe, test } from "node:test";
 import { three } from "../lib/nodes.mjs";
-import { PATIENCE } from "../lib/until.mjs";
+import { twoPages } from "../lib/pages.mjs";
 
 describe("the page", () => {
-  let browser;
-  before(async () => {
-    const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-    browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
-  });
-  after(() => browser?.close());
+  const open = twoPages();
 
   test("what a page of one node announces, the subscriptions of another node's page get", async (t) => {
-    const context = await browser.newContext();
-    t.after(() => context.close());
-    context.setDefaultTimeout(PATIENCE);
-    const errors = [];
-    context.on("weberror", (error) => errors.push(error.error().message));
-    const [one, two] = [await context.newPage(), await context.newPage()];
+    const { one, two, errors } = await open(t);
     await Promise.all([one.goto(three[0].url), two.goto(three[1].url)]);
     const logged = (page, text) => page.locator("#log", { hasText: text }).waitFor();
     for (const page of [one, two]) await page.locator("#status", { hasText: "connected" }).waitFor();

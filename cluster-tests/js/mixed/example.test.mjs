@@ -1,11 +1,10 @@
 // The dialects beside one another on three nodes (node/examples/mixed.rs): sockets, HTTP, and the page.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { chromium } from "playwright-core";
+import { describe, test } from "node:test";
 import { connect, connectAll } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
-import { PATIENCE } from "../lib/until.mjs";
+import { twoPages } from "../lib/pages.mjs";
 
 const none = { tea: 0, coffee: 0, mate: 0 };
 
@@ -39,20 +38,10 @@ describe("one poll, in all dialects", () => {
 });
 
 describe("the page", () => {
-  let browser;
-  before(async () => {
-    const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-    browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
-  });
-  after(() => browser?.close());
+  const open = twoPages();
 
   test("pages on two nodes are one poll", async (t) => {
-    const context = await browser.newContext();
-    t.after(() => context.close());
-    context.setDefaultTimeout(PATIENCE);
-    const errors = [];
-    context.on("weberror", (error) => errors.push(error.error().message));
-    const [one, two] = [await context.newPage(), await context.newPage()];
+    const { one, two, errors } = await open(t);
     await Promise.all([one.goto(three[0].url), two.goto(three[1].url)]);
     const line = (page, text) => page.locator("li", { hasText: text }).first().waitFor();
     for (const page of [one, two]) await page.locator("#state", { hasText: "connected" }).waitFor();

@@ -1,11 +1,10 @@
 // The examples of express.io's README on three nodes (node/examples/routes.rs): sockets, HTTP, and the page.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
-import { chromium } from "playwright-core";
+import { describe, test } from "node:test";
 import { connect, connectAll, dial } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
-import { PATIENCE } from "../lib/until.mjs";
+import { twoPages } from "../lib/pages.mjs";
 
 async function clients(t) {
   const all = await connectAll(t, three);
@@ -87,20 +86,10 @@ describe("express.io's README", () => {
 });
 
 describe("the page", () => {
-  let browser;
-  before(async () => {
-    const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-    browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu"] });
-  });
-  after(() => browser?.close());
+  const open = twoPages();
 
   test("pages on two nodes hear each other, and routes answer sockets and HTTP", async (t) => {
-    const context = await browser.newContext();
-    t.after(() => context.close());
-    context.setDefaultTimeout(PATIENCE);
-    const errors = [];
-    context.on("weberror", (error) => errors.push(error.error().message));
-    const [one, two] = [await context.newPage(), await context.newPage()];
+    const { one, two, errors } = await open(t);
     const line = (page, text) => page.locator("li", { hasText: text }).first().waitFor();
     // One after the other: they share their cookies, and the second comes to the session of the first.
     for (const [page, node] of [[one, three[0]], [two, three[1]]]) {
