@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::socket::Socket;
+use crate::socketio::to_json;
 
 /// Why a client is not let into a namespace; its `connect_error` (Socket.IO v5, CONNECT_ERROR).
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
@@ -28,7 +29,7 @@ impl ConnectError {
     }
 
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a message and JSON data are JSON")
+        to_json(self).expect("a message and JSON data are JSON")
     }
 }
 

@@ -5,6 +5,7 @@ mod attachments;
 mod client;
 pub mod codec;
 mod error;
+mod javascript;
 mod json;
 mod msgpack;
 mod packet;
@@ -15,6 +16,7 @@ mod value;
 
 pub use client::{Client, Limits, Output};
 pub use error::ProtocolError;
+pub use javascript::to_json;
 pub use json::MAX_DEPTH;
 pub use msgpack::Msgpack;
 pub use packet::{Body, Packet};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::arguments::{Arguments, Shape};
+use super::javascript::write_json;
 use super::{Elements, Payload, ProtocolError, json};
 
 /// Bytes that travel as an attachment, wherever in a value they stand.
@@ -44,7 +45,7 @@ pub fn to_payload(
         serde_json::to_writer(&mut text, name)?;
     }
     let start = text.len();
-    let encode = |text: &mut Vec<u8>| serde_json::to_writer(text, args);
+    let encode = |text: &mut Vec<u8>| write_json(text, args);
     let attachments = match shape {
         Shape::Nothing => {
             text.extend_from_slice(if event.is_some() { b"]" } else { b"[]" });

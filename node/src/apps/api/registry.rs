@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::function::{ApiError, Exported};
 use crate::server::FromContext;
+use crate::socketio::to_json;
 
 /// Constants and functions, to be registered under a name.
 #[derive(Clone, Default)]
@@ -164,7 +165,7 @@ impl Definitions {
     }
 
     fn write(&mut self) {
-        self.json = serde_json::to_string(&self.namespaces).expect("definitions are JSON");
+        self.json = to_json(&self.namespaces).expect("definitions are JSON");
     }
 
     /// The function that an event calls.
@@ -192,6 +193,7 @@ mod tests {
         Exports::new()
             .constant("VALUE", "const")
             .constant("NOTHING", Value::Null)
+            .constant("PI", 3.0)
             .function("sum", ["a", "b"], async |_: Session, (a, b): (f64, f64)| Ok(a + b))
             .function("noop", [""; 0], async |_: Session, ()| Ok(()))
     }
@@ -202,7 +204,7 @@ mod tests {
         assert_eq!(definitions.json(), "{}");
         definitions.add("myApi", exports()).unwrap();
         definitions.add("myApi2", Exports::new()).unwrap();
-        let json = r#"{"myApi":{"VALUE":{"type":"constant","value":"const"},"NOTHING":{"type":"constant","value":null},"sum":{"type":"function","value":["a","b"]},"noop":{"type":"function","value":[]}},"myApi2":{}}"#;
+        let json = r#"{"myApi":{"VALUE":{"type":"constant","value":"const"},"NOTHING":{"type":"constant","value":null},"PI":{"type":"constant","value":3},"sum":{"type":"function","value":["a","b"]},"noop":{"type":"function","value":[]}},"myApi2":{}}"#;
         assert_eq!(definitions.json(), json);
         assert!(definitions.contains("myApi") && !definitions.contains("other"));
     }
