@@ -74,7 +74,7 @@ for (const generation of Object.keys(GENERATIONS)) {
       const [api] = await everywhere(t);
       t.mock.method(console, "error", () => {});
       await assert.rejects(api.myApi.fail("z"), new Error("boom z"));
-      await assert.rejects(api.myApi.sum(1), /invalid type: null/);
+      await assert.rejects(api.myApi.sum(1), /the argument "b" is missing/);
       await assert.rejects(api._call("myApi.nothing"), new Error("No such method"));
       await assert.rejects(api._call("nobody.nothing"), new Error("No such namespace"));
       await assert.rejects(api._call("myApi.VALUE"), new Error("Call on non-function"));

@@ -1,18 +1,19 @@
 //! The API registry in `/`: the application of api.io's README, and what its suites ask for besides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla::apps::api::{Api, ApiError, Exports, Query, QueryLimits, Refusal};
+use flotilla::apps::api::{Api, ApiError, ApiHandle, Exports, Query, QueryLimits, Refusal, api};
 use flotilla::server::{EmitError, Io, Session, Socket};
 use flotilla::socketio::Binary;
-use serde::Deserialize;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 pub fn register(io: &Io) {
     let api = Api::new(io);
     let registered = [
-        api.register("myApi", my_api(&api)),
-        api.register("myApi2", my_api2(&api)),
+        api.register("myApi", Exports::from(MyApi).constant("OBJ", json!({"a": [1, {"b": 2}]}))),
+        api.register("myApi2", MyApi2),
         api.register("tools", tools(&api)),
     ];
     for result in registered {
@@ -39,67 +40,75 @@ fn cookie(socket: &Socket) -> Option<&str> {
     headers.find(|(name, _)| &**name == "cookie").map(|(_, value)| &**value)
 }
 
-#[derive(Deserialize)]
-struct Terms {
-    a: i64,
-    b: i64,
-}
-
 /// The README's, with the emits of its `run` behind a call.
-fn my_api(api: &Api) -> Exports {
-    let [sending, announcing] = [api.handle("myApi"), api.handle("myApi")];
-    Exports::new()
-        .constant("VALUE", "const")
-        .constant("OBJ", json!({"a": [1, {"b": 2}]}))
-        .constant("NOTHING", Value::Null)
-        .function("sum", ["a", "b"], async |_: Session, (a, b): (i64, i64)| Ok(a + b))
-        .function_of("sumAsync", async |_: Session, Terms { a, b }: Terms| {
-            tokio::task::yield_now().await;
-            Ok(a + b)
-        })
-        .function("send", ["data"], move |_: Session, data: Value| {
-            let sending = sending.clone();
-            async move { Ok(sending.emit("event4", &data).await?) }
-        })
-        .function("announce", [""; 0], move |_: Session, ()| {
-            let announcing = announcing.clone();
-            async move {
-                announcing.emit("event1", "Hello World!").await?;
-                let guests = json!({"username": "guest"});
-                announcing.emit_filtered("event2", "Hello World!", guests).await?;
-                let admins = json!({"username": "admin"});
-                announcing.emit_filtered("event2", "for nobody", admins).await?;
-                for value in 1..=5 {
-                    announcing.emit("event3", &value).await?;
-                }
-                Ok(())
-            }
-        })
-        .function("who", [""; 0], async |session: Session, ()| Ok(session.get()))
-        .function("fail", ["x"], async |_: Session, x: String| {
-            Err::<(), _>(ApiError::new(format!("boom {x}")))
-        })
-        .function("buf", ["b"], async |_: Session, b: Binary| {
-            let mut answer = Map::new();
-            answer.insert("len".to_owned(), b.0.len().into());
-            answer.insert("isBuf".to_owned(), true.into());
-            Ok(Buffer { answer, echo: b })
-        })
+struct MyApi;
+
+#[api]
+impl MyApi {
+    #[export]
+    const VALUE: &'static str = "const";
+    #[export]
+    const NOTHING: () = ();
+
+    #[export]
+    fn sum(a: f64, b: f64) -> f64 {
+        a + b
+    }
+
+    #[export("sumAsync")]
+    async fn sum_async(a: f64, b: f64) -> f64 {
+        tokio::task::yield_now().await;
+        a + b
+    }
+
+    #[export]
+    async fn send(my_api: ApiHandle, data: Value) -> Result<(), EmitError> {
+        my_api.emit("event4", &data).await
+    }
+
+    #[export]
+    async fn announce(my_api: ApiHandle) -> Result<(), EmitError> {
+        my_api.emit("event1", "Hello World!").await?;
+        my_api.emit_filtered("event2", "Hello World!", json!({"username": "guest"})).await?;
+        my_api.emit_filtered("event2", "for nobody", json!({"username": "admin"})).await?;
+        for value in 1..=5 {
+            my_api.emit("event3", &value).await?;
+        }
+        Ok(())
+    }
+
+    #[export]
+    fn who(session: Session) -> Arc<Map<String, Value>> {
+        session.get()
+    }
+
+    #[export]
+    fn fail(x: String) -> Result<(), String> {
+        Err(format!("boom {x}"))
+    }
+
+    #[export]
+    fn buf(b: Binary) -> Buffer {
+        Buffer { len: b.0.len(), is_buf: true, echo: b }
+    }
 }
 
-#[derive(serde::Serialize)]
+#[derive(Serialize)]
 struct Buffer {
-    #[serde(flatten)]
-    answer: Map<String, Value>,
+    len: usize,
+    #[serde(rename = "isBuf")]
+    is_buf: bool,
     echo: Binary,
 }
 
-fn my_api2(api: &Api) -> Exports {
-    let my_api2 = api.handle("myApi2");
-    Exports::new().function("send", [""; 0], move |_: Session, ()| {
-        let my_api2 = my_api2.clone();
-        async move { Ok(my_api2.emit("eventX", "Over myApi2").await?) }
-    })
+struct MyApi2;
+
+#[api]
+impl MyApi2 {
+    #[export]
+    async fn send(my_api2: ApiHandle) -> Result<(), EmitError> {
+        my_api2.emit("eventX", "Over myApi2").await
+    }
 }
 
 /// For the suites: what a query makes of values, names that are registered late, and a way to wait

@@ -1,14 +1,12 @@
 //! One handler of a controller, and the function that calls it.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
-use syn::{
-    Attribute, Error, FnArg, GenericParam, Ident, ImplItemFn, Meta, PatType, Receiver, Result,
-    ReturnType, Type,
-};
+use syn::{Attribute, Error, Ident, ImplItemFn, Meta, Receiver, Result, Type};
 
 use super::matchers::Events;
+use crate::signature;
 
 pub(crate) enum Kind {
     Connect,
@@ -66,16 +64,14 @@ impl Method {
         let signature = &function.sig;
         let may_have_self = !matches!(kind, Kind::Create);
         check_receiver(signature.receiver(), may_have_self, &signature.ident)?;
-        if let Some(generic) = signature.generics.params.iter().find(|generic| is_type(generic)) {
-            return Err(Error::new(generic.span(), "nothing says which type this is"));
-        }
-        let parameters = signature.inputs.iter().filter_map(typed).map(parameter);
+        signature::check_generics(signature)?;
+        let parameters = signature::parameters(signature).map(signature::fillable);
         Ok(Some(Self {
             kind,
             name: signature.ident.clone(),
             is_async: signature.asyncness.is_some(),
             parameters: parameters.collect::<Result<_>>()?,
-            returns_result: is_result(&signature.output),
+            returns_result: signature::returns_result(signature),
         }))
     }
 
@@ -205,51 +201,7 @@ fn check_receiver(receiver: Option<&Receiver>, wanted: bool, name: &Ident) -> Re
         Some(receiver) if !wanted => {
             Err(Error::new(receiver.span(), "there is no `self` before it is created"))
         }
-        Some(receiver) if receiver.mutability.is_some() && receiver.reference.is_some() => {
-            let why = "the handlers of one socket run beside each other: take `&self`, and keep \
-                       what changes in a `Mutex`";
-            Err(Error::new(receiver.span(), why))
-        }
-        Some(receiver) if receiver.reference.is_none() || receiver.colon_token.is_some() => {
-            Err(Error::new(receiver.span(), "a handler takes `&self`: others need the instance"))
-        }
-        _ => Ok(()),
+        Some(receiver) => signature::check_shared(receiver, "the handlers of one socket"),
+        None => Ok(()),
     }
-}
-
-fn typed(argument: &FnArg) -> Option<&PatType> {
-    match argument {
-        FnArg::Typed(typed) => Some(typed),
-        FnArg::Receiver(_) => None,
-    }
-}
-
-/// The type of a parameter, if it is one that can be filled.
-fn parameter(parameter: &PatType) -> Result<Type> {
-    let of = &*parameter.ty;
-    let refused = |span: Span, why: &str| Err(Error::new(span, why));
-    match of {
-        Type::Reference(reference) => refused(
-            reference.span(),
-            "what a client sends is the handler's own: take it by value, a `String` and not a `&str`",
-        ),
-        Type::ImplTrait(of) => refused(of.span(), "nothing says which type this is"),
-        Type::Path(path) if is_named(path, "Ack") => {
-            refused(path.span(), "the ack is what the handler returns: its value, or its error")
-        }
-        _ => Ok(of.clone()),
-    }
-}
-
-fn is_type(generic: &GenericParam) -> bool {
-    matches!(generic, GenericParam::Type(_) | GenericParam::Const(_))
-}
-
-fn is_result(output: &ReturnType) -> bool {
-    matches!(output, ReturnType::Type(_, of)
-        if matches!(&**of, Type::Path(path) if is_named(path, "Result")))
-}
-
-fn is_named(path: &syn::TypePath, name: &str) -> bool {
-    path.path.segments.last().is_some_and(|last| last.ident == name)
 }

@@ -90,7 +90,7 @@ fn signatures_that_cannot_be_called_are_refused() {
         (quote! { #[connect] fn on(self) {} }, "others need the instance"),
         (quote! { #[create] fn new(&self) -> Self {} }, "there is no `self`"),
         (quote! { #[subscribe("a")] fn on(&self, text: &str) {} }, "take it by value"),
-        (quote! { #[subscribe("a")] fn on(&self, ack: Ack) {} }, "what the handler returns"),
+        (quote! { #[subscribe("a")] fn on(&self, ack: Ack) {} }, "what the function returns"),
         (quote! { #[subscribe("a")] fn on(&self, of: impl Into<u8>) {} }, "which type this is"),
         (quote! { #[subscribe("a")] fn on<T>(&self, of: T) {} }, "which type this is"),
         (quote! { #[connect] #[disconnect] fn on(&self) {} }, "a handler is for one thing"),

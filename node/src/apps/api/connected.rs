@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::Api;
 use super::function::{Answer, ApiError};
 use super::registry::Definitions;
 use super::subscriptions::{Rooms, Subscriptions};
+use super::{Api, ApiHandle};
 use crate::metrics;
 use crate::server::{
     Ack, ConnectError, Context, Data, EmitError, ExtractError, FromContext, Occasion, Socket,
@@ -119,6 +119,16 @@ fn refuse(socket: &Socket, name: Option<String>, message: &str) {
     debug!(socket = %socket.id(), message, "subscription refused");
     let error = json!({"message": message});
     drop(socket.itself().local().emit("_subscriptionError", &(name, error)));
+}
+
+impl FromContext for ApiHandle {
+    fn from_context(context: &Context<'_>) -> Result<Self, ExtractError> {
+        let absent = || ExtractError::Absent("ApiHandle");
+        let Occasion::Event { name, .. } = &context.occasion else { return Err(absent()) };
+        let connected = context.socket.extension::<Connected>().ok_or_else(absent)?;
+        let name = connected.definitions.name_of(name).ok_or_else(absent)?;
+        Ok(connected.api.handle(name))
+    }
 }
 
 /// An event that may be a call of an exported function.

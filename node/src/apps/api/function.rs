@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::error;
 
+use super::glue::Call;
 use crate::server::{Context, FromContext};
 use crate::socketio::{Payload, from_ack, to_payload};
 
@@ -42,7 +43,7 @@ impl fmt::Display for ApiError {
 }
 
 /// How a call is going to end: with what its ack carries.
-pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Payload, ApiError>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = Result<Payload, ApiError>> + Send>>;
 
 type Caller = dyn Fn(&Context<'_>, &Payload) -> Result<Answer, ApiError> + Send + Sync;
 
@@ -90,19 +91,27 @@ impl Exported {
         A: DeserializeOwned,
         R: Serialize,
     {
-        let names: Arc<[String]> = names.into();
         let expected = names.clone();
-        let caller = move |context: &Context<'_>, payload: &Payload| {
-            let text = arrange(&named(payload)?, &expected);
+        Self::by_call(names, move |Call { context, payload, named }| {
+            let text = arrange(named, &expected);
             let arguments: A = from_ack(&Payload::ack(&text, payload.attachments.clone()))?;
             let future = function(C::from_context(context)?, arguments);
-            let answer: Answer = Box::pin(async move {
+            Ok(Box::pin(async move {
                 let result = future.await?;
                 Ok(to_payload(None, &((), result))?)
-            });
-            Ok(answer)
+            }))
+        })
+    }
+
+    /// It takes what it wants of the call.
+    pub(super) fn by_call(
+        names: Vec<String>,
+        function: impl Fn(&Call<'_>) -> Result<Answer, ApiError> + Send + Sync + 'static,
+    ) -> Self {
+        let caller = move |context: &Context<'_>, payload: &Payload| {
+            function(&Call { context, payload, named: named(payload)? })
         };
-        Self { names, caller: Arc::new(caller) }
+        Self { names: names.into(), caller: Arc::new(caller) }
     }
 
     /// Calls the function with the arguments of an event. One that panics fails.
@@ -125,7 +134,7 @@ fn panicked() -> ApiError {
 }
 
 /// A call's arguments, each as its text.
-type Named<'a> = HashMap<String, &'a RawValue>;
+pub(super) type Named<'a> = HashMap<String, &'a RawValue>;
 
 fn named(payload: &Payload) -> Result<Named<'_>, ApiError> {
     let first = payload.args().next().filter(|first| first.starts_with('{'));

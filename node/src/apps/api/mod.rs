@@ -2,6 +2,8 @@
 
 mod connected;
 mod function;
+#[doc(hidden)]
+pub mod glue;
 mod hooks;
 mod query;
 mod registry;
@@ -28,6 +30,64 @@ use subscribers::Subscribers;
 #[cfg(doctest)]
 #[doc = include_str!("../../../../docs/api.md")]
 mod tutorial {}
+
+/// Makes an `impl` block what clients may call: its type becomes [`Exports`], to be
+/// [registered](Api::register).
+///
+/// ```
+/// use flotilla::apps::api::{Api, ApiError, ApiHandle, RegisterError, api};
+/// use flotilla::server::Session;
+///
+/// struct MyApi {
+///     greeting: String,
+/// }
+///
+/// #[api]
+/// impl MyApi {
+///     #[export]
+///     const VALUE: &'static str = "const";
+///
+///     #[export]
+///     fn sum(a: f64, b: f64) -> f64 {
+///         a + b
+///     }
+///
+///     #[export("sayHello")]
+///     async fn say_hello(&self, my_api: ApiHandle, session: Session) -> Result<(), ApiError> {
+///         let name = session.get().get("username").cloned();
+///         Ok(my_api.emit("hello", &(&self.greeting, name)).await?)
+///     }
+/// }
+///
+/// fn register(api: &Api) -> Result<(), RegisterError> {
+///     api.register("myApi", MyApi { greeting: "Hello".to_owned() })?;
+///     Ok(())
+/// }
+/// ```
+///
+/// | | |
+/// | --- | --- |
+/// | `#[export]` on a function | clients call it by its name; with `&self` it has the instance, which all calls share |
+/// | `#[export]` on a constant | clients read it by its name |
+/// | `#[export("nameForClients")]` | the same, by another name |
+/// | a parameter that can be [extracted](crate::server::FromContext), like `Session`, `Socket` or [`ApiHandle`] | is injected |
+/// | any other parameter | is the client's argument of that name; an `Option` may be left out |
+/// | `Result<T, E>` | the error's text rejects the client's promise |
+///
+/// What is not exported is not known to clients. A signature that no call can fill does not
+/// compile:
+///
+/// ```compile_fail
+/// # use flotilla::apps::api::api;
+/// # struct MyApi;
+/// #[api]
+/// impl MyApi {
+///     // Nobody can send a thread.
+///     #[export]
+///     fn join(thread: std::thread::Thread) {}
+/// }
+/// ```
+pub use flotilla_macros::api;
 
 /// An API registry on one namespace of this node. Cheap to clone.
 ///
@@ -72,7 +132,12 @@ impl Api {
 
     /// Exports functions and constants under a name, in the place of those that had it before.
     /// Clients that are connected know what there was when they came; new ones see this.
-    pub fn register(&self, name: &str, exports: Exports) -> Result<ApiHandle, RegisterError> {
+    pub fn register(
+        &self,
+        name: &str,
+        exports: impl Into<Exports>,
+    ) -> Result<ApiHandle, RegisterError> {
+        let exports = exports.into();
         let mut result = Ok(());
         self.0.definitions.rcu(|definitions| {
             let mut definitions = Definitions::clone(definitions);
@@ -175,7 +240,8 @@ impl std::fmt::Debug for Api {
     }
 }
 
-/// A name under which something is exported, to emit its events. Cheap to clone.
+/// A name under which something is exported, to emit its events. Cheap to clone. An exported
+/// function may ask for the one of its own name.
 #[derive(Clone, Debug)]
 pub struct ApiHandle {
     api: Api,

@@ -65,7 +65,7 @@ impl Exports {
     /// such as [`Session`](crate::server::Session), and its arguments: a tuple with a place for each
     /// name, or, if there is one name, the argument alone. What a client leaves out is null.
     pub fn function<C, A, R, F, Fut>(
-        mut self,
+        self,
         name: &str,
         arguments: impl IntoIterator<Item: Into<String>>,
         function: F,
@@ -78,12 +78,11 @@ impl Exports {
         R: Serialize,
     {
         let names = arguments.into_iter().map(Into::into).collect();
-        self.add(name, Item::Function(Exported::by_place(names, function)));
-        self
+        self.with_function(name, Exported::by_place(names, function))
     }
 
     /// The same, with a struct whose fields are the arguments, by their names.
-    pub fn function_of<C, A, R, F, Fut>(mut self, name: &str, function: F) -> Self
+    pub fn function_of<C, A, R, F, Fut>(self, name: &str, function: F) -> Self
     where
         F: Fn(C, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, ApiError>> + Send + 'static,
@@ -91,7 +90,11 @@ impl Exports {
         A: DeserializeOwned,
         R: Serialize,
     {
-        self.add(name, Item::Function(Exported::by_field(function)));
+        self.with_function(name, Exported::by_field(function))
+    }
+
+    pub(super) fn with_function(mut self, name: &str, function: Exported) -> Self {
+        self.add(name, Item::Function(function));
         self
     }
 
@@ -166,6 +169,15 @@ impl Definitions {
 
     fn write(&mut self) {
         self.json = to_json(&self.namespaces).expect("definitions are JSON");
+    }
+
+    /// The name under which the function or constant of an event is registered.
+    pub(super) fn name_of(&self, event: &str) -> Option<&str> {
+        let is_of = |(name, items): &(&String, &Value)| {
+            let item = event.strip_prefix(&***name).and_then(|rest| rest.strip_prefix('.'));
+            item.is_some_and(|item| items.get(item).is_some())
+        };
+        self.namespaces.iter().find(is_of).map(|(name, _)| &**name)
     }
 
     /// The function that an event calls.
