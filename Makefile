@@ -139,7 +139,7 @@ example-%: build $(JS_INSTALLED) ## Runs an example of node/examples on three no
 	@exec env $(DIALECT) --flotilla target/debug/examples/$* --port $(PORT) --dir target/example-$*
 
 # Without a sanitizer the stable compiler will do, and there is no unsafe code for one to watch.
-fuzz-test: ## Each fuzz target of the codecs for FUZZ_SECONDS.
+fuzz-test: ## Each fuzz target, of the codecs and of queries, for FUZZ_SECONDS.
 	@command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
 	@targets=(node/fuzz/fuzz_targets/*.rs); \
 	for target in "$${targets[@]}"; do \

@@ -11,6 +11,9 @@ mod targets;
 
 const ITERATIONS: u32 = 100_000;
 
+/// Regular expressions take long to compile without optimisation.
+const QUERY_ITERATIONS: u32 = 10_000;
+
 /// Longer inputs are cut: they find nothing that shorter ones do not, only later.
 const MAX_INPUT_BYTES: usize = 512;
 
@@ -71,35 +74,53 @@ const WORDS: &[&str] = &[
     "\u{1f600}",
     "[[[[[[[[",
     "%2",
+    "\n",
+    "\"$regex\":",
+    "\"$options\":\"imsu\"",
+    "{\"$not\":",
+    "{\"$in\":[",
+    "{\"$elemMatch\":{\"a.0.b\":",
+    "\"$where\":",
+    "(a+)+",
+    "(?:",
+    "[^",
+    "{9,99}",
+    "\\\\u{",
+    "\\\\p{L}",
 ];
 
 #[test]
 fn socketio_codec_takes_any_input() {
-    fuzz("socketio", targets::socketio);
+    fuzz("socketio", targets::socketio, ITERATIONS);
 }
 
 #[test]
 fn socketio_client_takes_any_messages() {
-    fuzz("client", targets::client);
+    fuzz("client", targets::client, ITERATIONS);
 }
 
 #[test]
 fn msgpack_parser_takes_any_message() {
-    fuzz("msgpack", targets::msgpack);
+    fuzz("msgpack", targets::msgpack, ITERATIONS);
 }
 
 #[test]
 fn engineio_codec_takes_any_input() {
-    fuzz("engineio", targets::engineio);
+    fuzz("engineio", targets::engineio, ITERATIONS);
 }
 
-fn fuzz(name: &str, target: fn(&[u8])) {
+#[test]
+fn subscribers_may_ask_any_query() {
+    fuzz("query", targets::query, QUERY_ITERATIONS);
+}
+
+fn fuzz(name: &str, target: fn(&[u8]), iterations: u32) {
     let corpus = corpus(name);
     for input in &corpus {
         check(target, input, "the corpus");
     }
     let mut random = Random(name.bytes().map(u64::from).sum());
-    for iteration in 0..ITERATIONS {
+    for iteration in 0..iterations {
         let input = mutated(&corpus, &mut random);
         check(target, &input, &format!("iteration {iteration}"));
     }

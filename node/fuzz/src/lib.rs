@@ -1,18 +1,19 @@
-//! What holds for any input to the codecs. Shared by the fuzz targets and, with a fuzzer that
+//! What holds for any input to the codecs, and for any query of a subscriber. Shared by the fuzz targets and, with a fuzzer that
 //! needs no nightly compiler, by `node/tests/fuzz_short.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use flotilla::apps::api::{Query, QueryLimits};
 use flotilla::engineio::v3::{self, Form, Piece};
 use flotilla::engineio::{self, Message, Packet as EnginePacket, Revision};
 use flotilla::socketio::codec::{self, Header, Kind};
 use flotilla::socketio::{
     self, Client, Limits, Msgpack, OutgoingPacket, Output, Packet, Parser, Payload,
 };
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// One packet's text is parsed without panic, and what was parsed survives being written.
@@ -253,6 +254,31 @@ fn engineio_v3(input: &[u8]) {
         if !packets.is_empty() {
             let again: Result<Vec<_>, _> = v3::parse_payload(&body).collect();
             assert_eq!(again.as_ref(), Ok(&packets));
+        }
+    }
+}
+
+/// A line of JSON is a client's query, or else a regular expression; the rest is a value. A query is
+/// refused or asked without panic, and one that was taken means the same wherever it stands.
+pub fn query(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let asked = serde_json::from_str(first).unwrap_or_else(|_| json!({"$regex": first}));
+    let value: Option<Value> = serde_json::from_str(rest).ok();
+    let limits = QueryLimits::default();
+    let Ok(query) = Query::parse(&asked, &limits) else { return };
+    assert!(query.regexes() <= limits.max_regexes);
+    assert!(asked.to_string().len() <= limits.max_bytes);
+
+    let answer = query.matches(value.as_ref());
+    // The name of a subscription's room holds its query as text.
+    let again = serde_json::from_str(&asked.to_string()).expect("it was written by us");
+    let again = Query::parse(&again, &limits).expect("it was taken before");
+    assert_eq!(again.matches(value.as_ref()), answer, "{asked}");
+    for (operator, negates) in [("$and", false), ("$or", false), ("$nor", true)] {
+        // With what is around it, it may be too large.
+        if let Ok(around) = Query::parse(&json!({operator: [asked]}), &limits) {
+            assert_eq!(around.matches(value.as_ref()), answer != negates, "{operator} of {asked}");
         }
     }
 }
