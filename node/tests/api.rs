@@ -11,6 +11,7 @@ use flotilla::adapter::RecoveryConfig;
 use flotilla::apps::api::{Api, ApiError, Exports, Refusal};
 use flotilla::server::{Io, Session, Socket};
 use flotilla::socketio::Binary;
+use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -374,6 +375,36 @@ async fn definitions_are_served_to_tools() {
     assert!(answer.headers.contains(&("content-type".into(), "application/json".into())));
     assert_eq!(format!(r#"2["ready",{}]"#, answer.body), READY);
     assert_eq!(get("/api.io/other").await.status, 404);
+}
+
+#[tokio::test]
+async fn definitions_are_for_those_alone_who_may_see_them() {
+    let (node, api) = node().await;
+    api.serve_definitions(node.io(), "/definitions");
+    let listen = node.node.addresses().listen;
+    let get = async |head: &str| {
+        let answer = receive(send(listen, &format!("GET /definitions{head}\r\n"), b"").await).await;
+        (answer.status, answer.body)
+    };
+    assert_eq!(get(" HTTP/1.1").await.0, 200);
+    // The handler cannot be asked about who is no client, so nobody passes.
+    api.auth_handler(async |_| Ok(()));
+    let refused = |words: &str| (403, json!({"message": words}).to_string());
+    assert_eq!(get(" HTTP/1.1").await, refused("Not authorized"));
+
+    api.definitions_handler(async |request: Parts| {
+        assert_ne!(request.uri.query(), Some("panic"));
+        match request.headers.get("authorization").map(|value| value.as_bytes()) {
+            Some(b"Bearer right") => Ok(()),
+            Some(_) => Err(Refusal::Text("wrong".to_owned())),
+            None => Err(std::io::Error::other("who are you?").into()),
+        }
+    });
+    assert_eq!(get(" HTTP/1.1").await, refused("who are you?"));
+    assert_eq!(get(" HTTP/1.1\r\nAuthorization: Bearer left").await, refused("wrong"));
+    assert_eq!(get("?panic HTTP/1.1").await, refused("Not authorized"));
+    let (status, body) = get(" HTTP/1.1\r\nAuthorization: Bearer right").await;
+    assert_eq!((status, format!(r#"2["ready",{body}]"#)), (200, READY.to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

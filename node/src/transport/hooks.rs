@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::Full;
 
 use crate::engineio::RequestError;
 
@@ -39,7 +38,7 @@ pub(crate) struct Hooks {
     headers: Vec<Arc<EditHeaders>>,
     connection: Vec<Arc<OnConnection>>,
     connection_error: Vec<Arc<OnError>>,
-    pages: Vec<MadePage>,
+    answers: Vec<(Arc<str>, Arc<AnswerRequest>)>,
 }
 
 type Middleware = dyn Fn(Exchange) -> BoxFuture<'static, Result<Exchange, Halt>> + Send + Sync;
@@ -47,9 +46,7 @@ type AllowRequest = dyn Fn(Parts) -> BoxFuture<'static, Result<(), Forbidden>> +
 type EditHeaders = dyn Fn(&mut HeaderMap, &Parts) + Send + Sync;
 type OnConnection = dyn Fn(&Arc<Handshake>) + Send + Sync;
 type OnError = dyn Fn(&ConnectionError) + Send + Sync;
-
-/// A page that is made for each request: its path, its type, and what makes it.
-type MadePage = (Arc<str>, &'static str, Arc<dyn Fn() -> Bytes + Send + Sync>);
+type AnswerRequest = dyn Fn(Parts) -> BoxFuture<'static, Response<Bytes>> + Send + Sync;
 
 /// A request on its way in, and headers that its answer is to have. What is put into the
 /// request's extensions reaches the [`Handshake`](super::Handshake).
@@ -208,8 +205,23 @@ impl Engine {
         content_type: &'static str,
         make: impl Fn() -> Bytes + Send + Sync + 'static,
     ) -> &Self {
-        let page: MadePage = (path.into(), content_type, Arc::new(make));
-        self.register(|hooks| hooks.pages.push(page.clone()))
+        self.answer(path, move |_request| {
+            let mut response = Response::new(make());
+            let content_type = HeaderValue::from_static(content_type);
+            response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            std::future::ready(response)
+        })
+    }
+
+    /// The same for requests that are looked at: `answer` answers those that read exactly `path`.
+    pub fn answer<F, Fut>(&self, path: &str, answer: F) -> &Self
+    where
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Response<Bytes>> + Send + 'static,
+    {
+        let path: Arc<str> = path.into();
+        let answer: Arc<AnswerRequest> = Arc::new(move |request| Box::pin(answer(request)));
+        self.register(|hooks| hooks.answers.push((path.clone(), answer.clone())))
     }
 
     /// The number of open connections of this node.
@@ -288,13 +300,14 @@ impl Hooks {
         }
     }
 
-    /// A page of the application.
-    pub(crate) fn page(&self, path: &str) -> Option<Response<Full<Bytes>>> {
-        let (_, content_type, make) = self.pages.iter().find(|(at, ..)| **at == *path)?;
-        let mut response = Response::new(Full::new(make()));
-        let content_type = HeaderValue::from_static(content_type);
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        Some(response)
+    /// The application's own answer, if it has one for this path.
+    pub(crate) fn answer<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Option<BoxFuture<'static, Response<Bytes>>> {
+        let path = request.uri().path();
+        let (_, answer) = self.answers.iter().find(|(at, _)| **at == *path)?;
+        Some(answer(head(request)))
     }
 
     pub(crate) fn tell_opened(&self, handshake: &Arc<Handshake>) {

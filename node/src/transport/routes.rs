@@ -48,11 +48,14 @@ impl Transport {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let page = self.pages.respond(path, request.headers());
         let page = page.filter(|_| is_read || is_below_prefix);
-        if !is_below_prefix {
-            let made = || self.engine.hooks().page(path).filter(|_| is_read);
-            return page.or_else(made).unwrap_or_else(|| empty(StatusCode::NOT_FOUND));
-        }
         let hooks = self.engine.hooks();
+        if !is_below_prefix {
+            let answer = if page.is_none() && is_read { hooks.answer(&request) } else { None };
+            return match answer {
+                Some(answer) => answer.await.map(Full::new),
+                None => page.unwrap_or_else(|| empty(StatusCode::NOT_FOUND)),
+            };
+        }
         let ask = hooks.allow_origin.as_deref();
         let cors = self.cors.judge(request.method(), request.headers(), ask);
         let (mut response, headers) = match (cors.preflight, page) {

@@ -3,9 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
+use http::request::Parts;
 use tracing::error;
 
 use crate::server::{ConnectError, Socket};
@@ -13,6 +15,8 @@ use crate::server::{ConnectError, Socket};
 type HookFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 type SocketHook = Arc<dyn Fn(Socket) -> HookFuture + Send + Sync>;
 type NameHook = Arc<dyn Fn(&str) + Send + Sync>;
+type Judged = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+type RequestHook = Arc<dyn Fn(Parts) -> Judged + Send + Sync>;
 
 /// The hooks of one registry, each kind in the order of registration.
 #[derive(Default)]
@@ -20,9 +24,36 @@ pub(super) struct Hooks {
     connection: ArcSwap<Vec<SocketHook>>,
     disconnection: ArcSwap<Vec<SocketHook>>,
     namespace: ArcSwap<Vec<NameHook>>,
+    /// Clients are asked about, so what is served to others is no longer for everyone.
+    pub(super) is_guarded: AtomicBool,
+    /// About requests for the definitions.
+    request: ArcSwapOption<RequestHook>,
 }
 
 impl Hooks {
+    pub(super) fn set_request<F, Fut>(&self, handler: F)
+    where
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
+    {
+        let hook: RequestHook = Arc::new(move |request| Box::pin(handler(request)));
+        self.request.store(Some(Arc::new(hook)));
+    }
+
+    /// Whether whoever sends this request may see the definitions. Without a handler of their own
+    /// nobody may where clients are asked about: that handler cannot be asked without a client.
+    pub(super) async fn judge(&self, request: Parts) -> Result<(), Refusal> {
+        let Some(handler) = self.request.load_full() else {
+            let is_guarded = self.is_guarded.load(Ordering::Acquire);
+            return if is_guarded { Err(Refusal::Unsaid) } else { Ok(()) };
+        };
+        let judged = AssertUnwindSafe(async { handler(request).await });
+        judged.catch_unwind().await.unwrap_or_else(|_panic| {
+            error!("the handler for requests for the definitions panicked");
+            Err(Refusal::Unsaid)
+        })
+    }
+
     pub(super) fn add_connection<F, Fut>(&self, hook: F)
     where
         F: Fn(Socket) -> Fut + Send + Sync + 'static,
@@ -94,6 +125,17 @@ pub enum Refusal {
     Unsaid,
 }
 
+impl Refusal {
+    /// What is told of it. Older clients are told an `Error` as JavaScript writes one.
+    pub(super) fn into_words(self, is_legacy: bool) -> String {
+        match self {
+            Self::Error(message) if is_legacy => format!("Error: {message}"),
+            Self::Error(message) | Self::Text(message) => message,
+            Self::Unsaid => "Not authorized".to_owned(),
+        }
+    }
+}
+
 /// Any error refuses as an `Error`.
 impl<E: std::error::Error> From<E> for Refusal {
     fn from(error: E) -> Self {
@@ -113,13 +155,7 @@ where
         let is_legacy = socket.handshake_details().query.get("EIO").is_some_and(|eio| eio == "3");
         let asked = handler(socket);
         Box::pin(async move {
-            asked.await.map_err(|refusal| {
-                ConnectError::new(match refusal {
-                    Refusal::Error(message) if is_legacy => format!("Error: {message}"),
-                    Refusal::Error(message) | Refusal::Text(message) => message,
-                    Refusal::Unsaid => "Not authorized".to_owned(),
-                })
-            })
+            asked.await.map_err(|refusal| ConnectError::new(refusal.into_words(is_legacy)))
         })
     }
 }

@@ -14,7 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use serde_json::json;
 
 pub use function::ApiError;
 pub use hooks::Refusal;
@@ -174,12 +178,32 @@ impl Api {
         self.0.definitions.load().json().to_owned()
     }
 
-    /// Serves the [definitions](Self::definitions) to tools at `path`, such as
-    /// `/api.io/definitions.json`: to whoever asks, without the [`auth_handler`](Self::auth_handler).
+    /// Serves the [definitions](Self::definitions) to tools at `path` of this node's listener, such
+    /// as `/api.io/definitions.json`. With an [`auth_handler`](Self::auth_handler) they are for those
+    /// alone whom the [`definitions_handler`](Self::definitions_handler) lets see them; others get
+    /// 403 and `{message}`.
     pub fn serve_definitions(&self, io: &Io, path: &str) -> &Self {
         let api = self.clone();
-        io.engine().page(path, "application/json", move || api.definitions().into());
+        io.engine().answer(path, move |request| {
+            let api = api.clone();
+            async move { api.respond(request).await }
+        });
         self
+    }
+
+    async fn respond(&self, request: Parts) -> Response<Bytes> {
+        let (status, body) = match self.0.hooks.judge(request).await {
+            Ok(()) => (StatusCode::OK, self.definitions()),
+            Err(refusal) => {
+                let body = json!({"message": refusal.into_words(false)});
+                (StatusCode::FORBIDDEN, body.to_string())
+            }
+        };
+        let mut response = Response::new(body.into());
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
     }
 
     /// Forgets all exports, lets no more clients in, and disconnects those of this node. What is
@@ -219,13 +243,28 @@ impl Api {
     }
 
     /// Asks `handler` whether a client may connect; it may write to the client's session. Handlers
-    /// that were set before are asked first.
+    /// that were set before are asked first. From then on the served definitions are not for
+    /// everyone either: see [`definitions_handler`](Self::definitions_handler).
     pub fn auth_handler<F, Fut>(&self, handler: F) -> &Self
     where
         F: Fn(Socket) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
+        self.0.hooks.is_guarded.store(true, Ordering::Release);
         self.0.namespace.with(hooks::middleware(handler));
+        self
+    }
+
+    /// Asks `handler` whether a request may see the
+    /// [served definitions](Self::serve_definitions); the last one counts. The
+    /// [`auth_handler`](Self::auth_handler) is not asked about requests, which have no socket: with
+    /// it and without this one nobody sees them.
+    pub fn definitions_handler<F, Fut>(&self, handler: F) -> &Self
+    where
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
+    {
+        self.0.hooks.set_request(handler);
         self
     }
 
