@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use flotilla::adapter::RecoveryConfig;
-use flotilla::server::{Ack, Data, Io, Socket};
+use flotilla::server::{Ack, Data, EventName, Io, Socket};
 use serde_json::{Value, json};
 
 use common::client::{Client, Packet};
@@ -40,6 +40,14 @@ fn application(io: &Io) {
             })
             .on("tick", async |socket: Socket, Data(text): Data<String>| {
                 socket.itself().volatile().emit("tick", &text);
+            })
+            .on("watch", async |socket: Socket, ack: Ack| {
+                socket.on_any_outgoing(async |socket: Socket, EventName(name): EventName| {
+                    if name != "seen" {
+                        socket.itself().volatile().emit("seen", &name);
+                    }
+                });
+                ack.send(&()).unwrap();
             })
             .on("kick", async |socket: Socket, Data(room): Data<String>, ack: Ack| {
                 socket.namespace().to(room).disconnect_sockets(false).await.unwrap();
@@ -166,6 +174,28 @@ async fn text_at_the_end_of_a_direct_or_early_packet_does_not_mislead_the_client
     let (back, missed, _) = join(&mut client, "/kept", &kept.auth()).await;
     assert_eq!(missed, [json!(["n", 2]).stamped(&missed[0])]);
     assert_eq!(back.id, kept.id);
+}
+
+#[tokio::test]
+async fn whoever_hears_what_is_sent_may_send_too() {
+    let node = start(application).await;
+    let mut client = node.open().await;
+    join(&mut client, "/kept", "").await;
+    call(&mut client, "/kept", r#"["join","a"]"#).await;
+    call(&mut client, "/kept", r#"["watch"]"#).await;
+    client.send(r#"2/kept,0["to","a",1]"#).await;
+    let heard = event(&mut client, "/kept").await;
+    assert_eq!(heard, json!(["n", 1]).stamped(&heard));
+    let seen = event(&mut client, "/kept").await;
+    assert_eq!(seen, json!(["seen", "n"]).stamped(&seen));
+    client.expect("3/kept,0[]").await;
+    // A direct packet that ends in a text.
+    client.send(r#"2/kept,["tick","now"]"#).await;
+    let wanted = [json!(["tick", "now"]), json!(["seen", "tick"])];
+    for wanted in wanted {
+        let event = event(&mut client, "/kept").await;
+        assert_eq!(event, wanted.stamped(&event));
+    }
 }
 
 #[tokio::test]

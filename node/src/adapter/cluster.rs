@@ -341,6 +341,8 @@ impl Adapter {
 
     /// Has the layer above hear of each event that is queued for a socket, or no longer.
     pub fn hear(&self, recipient: &Recipient, hears: bool) {
+        // One that is gone hears of nothing more, and nobody would say so for it a second time.
+        let hears = hears && recipient.phase() != Phase::Gone;
         match (recipient.set_hears(hears), hears) {
             (false, true) => self.hearing.fetch_add(1, Ordering::Relaxed),
             (true, false) => self.hearing.fetch_sub(1, Ordering::Relaxed),
@@ -544,7 +546,7 @@ impl Adapter {
             let asked = peers.iter().copied().chain([me]);
             self.cluster.gathers.feed(key, |gather| gather.handle_asked(asked));
         }
-        self.hand_out(Outgoing {
+        let heard = self.hand_out(Outgoing {
             place: None,
             target: &target,
             payload: &payload,
@@ -552,6 +554,7 @@ impl Adapter {
             flags,
             asker,
         });
+        heard.tell();
         if peers.is_empty() {
             return;
         }
@@ -607,6 +610,7 @@ impl Adapter {
     }
 
     /// Hands a packet to this node's sockets that are meant: one encode, whatever their number.
+    /// Those are returned that hear of it.
     pub(super) fn deliver(
         &self,
         target: &Target,
@@ -614,7 +618,7 @@ impl Adapter {
         plane: Plane,
         flags: EmitFlags,
         asker: Option<Asker>,
-    ) {
+    ) -> Vec<Arc<Recipient>> {
         let volatile = flags.volatile;
         let ack_id = asker.map(|_| self.next_ack_id.fetch_add(1, Ordering::Relaxed));
         let mut encoded = None;
@@ -637,15 +641,13 @@ impl Adapter {
                 hearing.push(recipient.clone());
             }
         });
-        for above in hearing.iter().filter_map(|recipient| recipient.above()) {
-            above.handle_outgoing(payload);
-        }
         for asker in forgotten {
             self.cluster.tell(asker, Tell::Answer(None));
         }
         if let Some(asker) = asker {
             self.cluster.tell(asker, Tell::Sent(sent));
         }
+        hearing
     }
 
     /// Whether any socket hears of what is queued for it.
@@ -665,11 +667,11 @@ impl Adapter {
         // A connection that ended in the meantime has proposed the socket's end already.
         let Some(socket) = connecting.remove(&(*id, 0)) else { return };
         let connect = self.connect_packet(&socket);
-        let recipient = socket.recipient;
-        // In this order: the client may answer its CONNECT at once, and nothing may overtake it.
-        recipient.advance(Phase::Connected);
-        recipient.outbox.push_news(connect);
-        self.local.insert(recipient, rooms, session);
+        self.local.insert(socket.recipient, rooms, session, |recipient| {
+            // In this order: the client may answer its CONNECT at once, and nothing may overtake it.
+            recipient.advance(Phase::Connected);
+            recipient.outbox.push_news(connect);
+        });
     }
 
     /// Disconnects a socket of this node; its connection does the rest when it wakes.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::Asker;
 use super::cluster::{Adapter, EmitFlags};
 use super::local::Plane;
-use super::projection::Outgoing;
+use super::projection::{Heard, Outgoing};
 use crate::peers::Broadcast;
 use crate::raft::Delivery;
 use crate::raft::state::{Effect, NodeId, Place};
@@ -63,15 +63,16 @@ async fn catch_up(adapter: &Arc<Adapter>, applied: &mut mpsc::Receiver<Vec<Deliv
 fn handle_batch(adapter: &Arc<Adapter>, batch: Vec<Delivery>) {
     for Delivery { place, effect, waiter } in batch {
         let reached = adapter.reach(place);
-        handle_effect(adapter, place, effect);
+        let heard = handle_effect(adapter, place, effect);
         drop(reached);
+        heard.tell();
         if let Some((waiter, outcome)) = waiter {
             waiter.answer(Ok(outcome));
         }
     }
 }
 
-fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
+fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) -> Heard {
     match effect {
         Effect::SocketUp { socket, rooms, value, .. } => adapter.let_in(&socket, &rooms, value),
         Effect::Joined { socket, rooms, .. } => adapter.local.agree(&socket, &rooms, true),
@@ -86,7 +87,7 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
                 adapter.ask(&packet.target, key);
             }
             let flags = EmitFlags { uncompressed: packet.uncompressed, ..EmitFlags::default() };
-            adapter.hand_out(Outgoing {
+            return adapter.hand_out(Outgoing {
                 place: Some(place),
                 target: &packet.target,
                 payload: &packet.payload,
@@ -101,13 +102,14 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) {
         Effect::SocketGone { .. } => {}
         Effect::NodeUp { .. } | Effect::NodeDown { .. } => {}
     }
+    Heard::default()
 }
 
 fn handle_broadcast(adapter: &Adapter, from: NodeId, broadcast: &Broadcast) {
     let asker = broadcast.ack.map(|key| Asker { node: from, key });
     let Broadcast { volatile, uncompressed, .. } = *broadcast;
     let flags = EmitFlags { volatile, uncompressed, ..EmitFlags::default() };
-    adapter.hand_out(Outgoing {
+    let heard = adapter.hand_out(Outgoing {
         place: None,
         target: &broadcast.target,
         payload: &broadcast.payload,
@@ -115,4 +117,5 @@ fn handle_broadcast(adapter: &Adapter, from: NodeId, broadcast: &Broadcast) {
         flags,
         asker,
     });
+    heard.tell();
 }

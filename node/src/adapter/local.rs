@@ -106,15 +106,20 @@ impl Local {
         self
     }
 
-    /// A socket takes part from here on, in `rooms`.
+    /// A socket takes part from here on, in `rooms`. `tell_it` is called under the lock: what the
+    /// socket does once it knows finds it here.
     pub fn insert(
         &self,
         recipient: Arc<Recipient>,
         rooms: &[ByteString],
         session: Option<Arc<SessionValue>>,
+        tell_it: impl FnOnce(&Recipient),
     ) {
         let id = recipient.id;
         let mut shard = self.shard(&id);
+        // Its client has come back to this node before the connection that it lost has noticed.
+        shard.remove(&id);
+        tell_it(&recipient);
         let slot = shard.free.pop().unwrap_or(shard.sockets.len() as u32);
         shard.reindex(slot, None, session.as_deref());
         let socket =
@@ -135,17 +140,7 @@ impl Local {
 
     /// A socket takes no part any more; what it was, if it did.
     pub fn remove(&self, id: &SocketId) -> Option<Arc<Recipient>> {
-        let mut shard = self.shard(id);
-        let slot = shard.slots.remove(id)?;
-        let socket = shard.sockets[slot as usize].take()?;
-        shard.reindex(slot, socket.session.as_deref(), None);
-        shard.tell_own_room(*id, |watch, room, id| watch.left(room, id));
-        for room in &socket.rooms {
-            shard.tell_left(slot, room, *id);
-            shard.forget_member(slot, room);
-        }
-        shard.free.push(slot);
-        Some(socket.recipient)
+        self.shard(id).remove(id)
     }
 
     /// As [`remove`](Self::remove), unless the socket is another connection's by now.
@@ -277,6 +272,19 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
+    fn remove(&mut self, id: &SocketId) -> Option<Arc<Recipient>> {
+        let slot = self.slots.remove(id)?;
+        let socket = self.sockets[slot as usize].take()?;
+        self.reindex(slot, socket.session.as_deref(), None);
+        self.tell_own_room(*id, |watch, room, id| watch.left(room, id));
+        for room in &socket.rooms {
+            self.tell_left(slot, room, *id);
+            self.forget_member(slot, room);
+        }
+        self.free.push(slot);
+        Some(socket.recipient)
+    }
+
     /// A socket's session is `after` now, from `before`.
     fn reindex(&mut self, slot: u32, before: Option<&SessionValue>, after: Option<&SessionValue>) {
         if self.keys.is_empty() {

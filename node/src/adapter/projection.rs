@@ -91,6 +91,22 @@ impl Watcher for Projection {
     }
 }
 
+/// The sockets that hear of what was queued for them, and what it was. Whoever hears may emit, so it
+/// is told once no lock is held.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Heard(Vec<(Arc<Recipient>, Payload)>);
+
+impl Heard {
+    pub(super) fn tell(self) {
+        for (recipient, payload) in self.0 {
+            if let Some(above) = recipient.above() {
+                above.handle_outgoing(&payload);
+            }
+        }
+    }
+}
+
 /// A packet on its way to this node's sockets.
 #[derive(Clone, Copy)]
 pub(super) struct Outgoing<'a> {
@@ -117,7 +133,7 @@ impl Adapter {
     }
 
     /// Hands a packet to this node's sockets that are meant, as they get it.
-    pub(super) fn hand_out(&self, outgoing: Outgoing<'_>) {
+    pub(super) fn hand_out(&self, outgoing: Outgoing<'_>) -> Heard {
         let Outgoing { place, target, payload, plane, flags, asker } = outgoing;
         let projected = if asker.is_none() { self.parts(target, payload) } else { None };
         let Some((parts, rest)) = projected else {
@@ -125,14 +141,17 @@ impl Adapter {
                 Some(place) => self.stamped_at(place, payload, asker.is_some()),
                 None => self.stamped_now(payload, asker.is_some()),
             };
-            return self.deliver(target, &payload, plane, flags, asker);
+            let hearing = self.deliver(target, &payload, plane, flags, asker);
+            return Heard(hearing.into_iter().map(|heard| (heard, payload.clone())).collect());
         };
+        let mut heard = Heard::default();
         if !parts.is_empty() {
-            self.deliver_parts(parts, outgoing);
+            heard = self.deliver_parts(parts, outgoing);
         }
         if !rest.rooms.is_empty() {
-            self.hand_out(Outgoing { target: &rest, ..outgoing });
+            heard.0.extend(self.hand_out(Outgoing { target: &rest, ..outgoing }).0);
         }
+        heard
     }
 
     /// What takes the place of a packet, and whom it is for as it is; none if it is left alone.
@@ -159,13 +178,13 @@ impl Adapter {
 
     /// Hands the parts of a packet out: one encode for each, or two in a recoverable namespace,
     /// where a part says whether the client has all of the packet with it.
-    fn deliver_parts(&self, parts: Vec<Part>, outgoing: Outgoing<'_>) {
+    fn deliver_parts(&self, parts: Vec<Part>, outgoing: Outgoing<'_>) -> Heard {
         let Outgoing { place, target, plane, flags, .. } = outgoing;
         let stamp = self.stamp(place);
         let mut encoded: Vec<[Option<Arc<Encoded>>; 2]> = vec![[None, None]; parts.len()];
         let tells_apart = self.recovery.is_some();
         let anyone_hears = self.anyone_hears();
-        let mut hearing: Vec<(Arc<Recipient>, usize)> = Vec::new();
+        let mut heard = Heard::default();
         let rooms: Vec<&[ByteString]> = parts.iter().map(|part| part.rooms.as_slice()).collect();
         let excluding = Target { rooms: Rooms::new(), ..target.clone() };
         self.local.visit_parts(&rooms, &excluding, plane, |recipient, part, is_last| {
@@ -180,14 +199,10 @@ impl Adapter {
                 recipient.outbox.push(packet.clone());
             }
             if anyone_hears && recipient.hears() {
-                hearing.push((recipient.clone(), part));
+                heard.0.push((recipient.clone(), parts[part].payload.clone()));
             }
         });
-        for (recipient, part) in hearing {
-            if let Some(above) = recipient.above() {
-                above.handle_outgoing(&parts[part].payload);
-            }
-        }
+        heard
     }
 
     /// What a socket that was away gets of a packet that it missed, without what its client `has`

@@ -249,7 +249,13 @@ impl Adapter {
     /// A socket's connection was lost: if the namespace is recoverable its client may come back,
     /// otherwise it is over.
     pub fn lose_connection(&self, recipient: &Recipient) {
-        let was_seen = recipient.claim != 0 || recipient.phase() == Phase::Connected;
+        let was_seen = match recipient.phase() {
+            Phase::Connected => true,
+            // The change that gives it back may be on its way, and the client has been here before.
+            Phase::Connecting => recipient.claim != 0,
+            // The application ended it, and its connection did not come to that any more.
+            _ => false,
+        };
         // A client of revision 3 was not told how.
         let may_return = was_seen && recipient.outbox.revision() == Revision::V4;
         if self.recovery.is_none() || !may_return {
@@ -291,9 +297,11 @@ impl Adapter {
             }
         }
         recipient.set_session(session);
-        recipient.advance(Phase::Connected);
-        recipient.outbox.push_news(self.connect_packet(&socket));
-        self.local.insert(socket.recipient, &rooms, value);
+        let connect = self.connect_packet(&socket);
+        self.local.insert(socket.recipient, &rooms, value, |recipient| {
+            recipient.advance(Phase::Connected);
+            recipient.outbox.push_news(connect);
+        });
     }
 
     pub(super) fn connect_packet(&self, socket: &Connecting) -> Arc<Encoded> {

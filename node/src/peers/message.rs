@@ -1,7 +1,5 @@
 //! What one node tells another, and how large it is.
 
-use bytestring::ByteString;
-
 use crate::raft::state::{Namespace, NodeId, Owner, SocketId, Target};
 use crate::socketio::Payload;
 
@@ -63,10 +61,8 @@ impl Message {
         OVERHEAD_BYTES
             + match self {
                 Self::Broadcast(broadcast) => {
-                    let target = &broadcast.target;
                     broadcast.namespace.len()
-                        + texts_bytes(&target.rooms)
-                        + texts_bytes(&target.except)
+                        + broadcast.target.bytes()
                         + payload_bytes(&broadcast.payload)
                 }
                 Self::AckCount { .. } => 0,
@@ -92,8 +88,4 @@ impl Message {
 
 fn payload_bytes(payload: &Payload) -> usize {
     payload.json.len() + payload.attachments.iter().map(bytes::Bytes::len).sum::<usize>()
-}
-
-fn texts_bytes(texts: &[ByteString]) -> usize {
-    texts.iter().map(|text| text.len() + OVERHEAD_BYTES / 4).sum()
 }

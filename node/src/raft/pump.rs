@@ -247,18 +247,15 @@ fn texts_len(change: &Change) -> usize {
         Change::WindowExpired { namespace } => namespace.len(),
         Change::Join { rooms, .. } | Change::Leave { rooms, .. } => texts(rooms),
         Change::JoinMatching { target, rooms, .. }
-        | Change::LeaveMatching { target, rooms, .. } => {
-            texts(rooms) + texts(&target.rooms) + texts(&target.except)
-        }
-        Change::DisconnectMatching { target, .. } => texts(&target.rooms) + texts(&target.except),
+        | Change::LeaveMatching { target, rooms, .. } => texts(rooms) + target.bytes(),
+        Change::DisconnectMatching { target, .. } => target.bytes(),
         Change::SessionPut { value, .. } => value.len(),
         Change::Packet(packet) => {
             let attachments = packet.payload.attachments.iter();
             packet.namespace.len()
                 + packet.payload.json.len()
                 + attachments.map(|bytes| bytes.len() + 6).sum::<usize>()
-                + texts(&packet.target.rooms)
-                + texts(&packet.target.except)
+                + packet.target.bytes()
         }
     }
 }

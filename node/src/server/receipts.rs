@@ -25,6 +25,9 @@ pub enum EmitError {
     /// Did not happen: the socket was gone.
     #[error("socket is gone")]
     Gone,
+    /// Did not happen: the socket would be in more than 4096 rooms.
+    #[error("too many rooms")]
+    TooManyRooms,
     /// Will never happen: the protocol keeps the event's name for itself.
     #[error("reserved event name")]
     Reserved,
@@ -45,6 +48,7 @@ impl EmitError {
             Self::Draining => ProposeError::Draining.as_str(),
             Self::Overloaded => ProposeError::Overloaded.as_str(),
             Self::Gone => "Gone",
+            Self::TooManyRooms => "TooManyRooms",
             Self::Reserved => "Reserved",
             Self::Encode(_) => "Encode",
             Self::Filter(_) => "Filter",
@@ -118,6 +122,7 @@ impl Future for Agreed {
             State::Proposed(receipt) => {
                 Poll::Ready(match ready!(Pin::new(receipt).poll(context)) {
                     Ok(Outcome::UnknownSocket) => Err(EmitError::Gone),
+                    Ok(Outcome::TooManyRooms) => Err(EmitError::TooManyRooms),
                     Ok(_) => Ok(()),
                     Err(error) => Err(error.into()),
                 })

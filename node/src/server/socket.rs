@@ -25,7 +25,7 @@ use super::session::{Hold, Session};
 use crate::adapter::{Above, Cluster, Encoded, Phase, Recipient};
 use crate::engineio::Revision;
 use crate::raft::Receipt;
-use crate::raft::state::{Rooms, SessionId, SocketId, Target};
+use crate::raft::state::{MAX_ROOMS, Rooms, SessionId, SocketId, Target};
 use crate::socketio::codec::Kind;
 use crate::socketio::{Payload, to_payload};
 use crate::transport::Handshake;
@@ -193,11 +193,20 @@ impl Socket {
     }
 
     /// Joins rooms. Visible to direct packets of this node at once; awaited, to every replicated
-    /// emit from any node. In middleware it is part of the connect.
+    /// emit from any node. In middleware it is part of the connect. A socket may be in 4096 rooms:
+    /// [`EmitError::TooManyRooms`] beyond.
     pub fn join(&self, rooms: impl IntoRooms) -> Agreed {
         let rooms = self.foreign(rooms);
-        if self.change_early_rooms(|early| early.extend(rooms.iter().cloned())) {
-            return Receipt::done().into();
+        let mut fits = true;
+        let note = |early: &mut Rooms| {
+            fits = early.len() + rooms.len() <= MAX_ROOMS;
+            if fits {
+                early.extend(rooms.iter().cloned());
+            }
+        };
+        if self.change_early_rooms(note) {
+            let noted = || Receipt::done().into();
+            return if fits { noted() } else { Agreed::refused(EmitError::TooManyRooms) };
         }
         self.0.namespace.adapter.join(self.id(), rooms).into()
     }

@@ -303,6 +303,9 @@ impl Client {
         namespace: ByteString,
         auth: Option<ByteString>,
     ) -> Result<Output, ProtocolError> {
+        if self.namespaces.len() >= usize::from(self.limits.max_namespaces) {
+            self.forget_left(&namespace);
+        }
         let is_full = self.namespaces.len() >= usize::from(self.limits.max_namespaces);
         match self.state_mut(&namespace) {
             Some(State::Connecting | State::Connected) => {
@@ -313,6 +316,15 @@ impl Client {
             None => self.namespaces.push((namespace.clone(), State::Connecting)),
         }
         Ok(Output::Connect { namespace, auth })
+    }
+
+    /// Makes room: official clients do not answer a DISCONNECT, so the namespace that the server ended
+    /// first has long been left.
+    fn forget_left(&mut self, but: &str) {
+        let left = |(name, state): &(ByteString, State)| *state == State::Left && name != but;
+        if let Some(at) = self.namespaces.iter().position(left) {
+            self.namespaces.remove(at);
+        }
     }
 
     /// `Ok(false)`: the packet was sent before the client heard that it is disconnected.

@@ -32,11 +32,26 @@ fn to(rooms: &[&str]) -> Target {
 }
 
 #[test]
+fn socket_that_is_there_already_makes_way_for_the_one_that_comes() {
+    let local = Local::new(1);
+    let [old, new] = [0, 1].map(|claim| {
+        let there = recipient();
+        Arc::new(Recipient::claiming(SocketId::from_bits([7; 15]), there.outbox.clone(), claim))
+    });
+    local.insert(old.clone(), &["x".into()], None, |_| {});
+    local.insert(new.clone(), &["x".into()], None, |_| {});
+    local.remove_recipient(&old);
+    assert_eq!(local.matching(&to(&["x"]), Plane::Agreed), [new.id]);
+    local.remove_recipient(&new);
+    assert!(local.matching(&to(&["x"]), Plane::Agreed).is_empty());
+}
+
+#[test]
 fn socket_in_several_of_the_rooms_is_visited_once() {
     let local = Local::new(4);
     let [a, b] = [recipient(), recipient()];
-    local.insert(a.clone(), &["x".into(), "y".into()], None);
-    local.insert(b.clone(), &["y".into()], None);
+    local.insert(a.clone(), &["x".into(), "y".into()], None, |_| {});
+    local.insert(b.clone(), &["y".into()], None, |_| {});
     let met = met(&local, &to(&["x", "y"]), Plane::Agreed);
     assert_eq!(met.len(), 2);
     assert_eq!(BTreeSet::from_iter(met), BTreeSet::from([a.id, b.id]));
@@ -46,8 +61,8 @@ fn socket_in_several_of_the_rooms_is_visited_once() {
 fn own_id_is_a_room_that_others_may_join() {
     let local = Local::new(2);
     let [a, b] = [recipient(), recipient()];
-    local.insert(a.clone(), &[], None);
-    local.insert(b.clone(), &[], None);
+    local.insert(a.clone(), &[], None, |_| {});
+    local.insert(b.clone(), &[], None, |_| {});
     let own = to(&[a.id.as_str()]);
     assert_eq!(met(&local, &own, Plane::Agreed), [a.id]);
     local.agree(&b.id, &own.rooms, true);
@@ -58,9 +73,9 @@ fn own_id_is_a_room_that_others_may_join() {
 fn except_and_filter_take_away() {
     let local = Local::new(1);
     let [a, b, c] = [recipient(), recipient(), recipient()];
-    local.insert(a, &["muted".into()], session(json!({"n": 1})));
-    local.insert(b.clone(), &[], session(json!({"n": 1.0})));
-    local.insert(c, &[], None);
+    local.insert(a, &["muted".into()], session(json!({"n": 1})), |_| {});
+    local.insert(b.clone(), &[], session(json!({"n": 1.0})), |_| {});
+    local.insert(c, &[], None, |_| {});
     let filter = Some(SessionFilter::try_from(json!({"n": 1})).unwrap());
     let target =
         Target { filter, except: ["muted".into()].into_iter().collect(), ..Target::default() };
@@ -71,7 +86,7 @@ fn except_and_filter_take_away() {
 fn join_is_direct_at_once_and_agreed_from_its_place_in_the_log() {
     let local = Local::new(1);
     let a = recipient();
-    local.insert(a.clone(), &[], None);
+    local.insert(a.clone(), &[], None, |_| {});
     let room = to(&["r"]);
     local.call(&a.id, &room.rooms, true);
     assert_eq!(met(&local, &room, Plane::Direct), [a.id]);
@@ -86,7 +101,7 @@ fn join_is_direct_at_once_and_agreed_from_its_place_in_the_log() {
 fn join_whose_answer_was_given_up_counts_once_the_log_has_it() {
     let local = Local::new(1);
     let a = recipient();
-    local.insert(a.clone(), &[], None);
+    local.insert(a.clone(), &[], None, |_| {});
     let room = to(&["r"]);
     local.call(&a.id, &room.rooms, true);
     local.settle(&a.id, &room.rooms);
@@ -102,7 +117,7 @@ fn join_whose_answer_was_given_up_counts_once_the_log_has_it() {
 fn join_that_failed_is_undone() {
     let local = Local::new(1);
     let a = recipient();
-    local.insert(a.clone(), &[], None);
+    local.insert(a.clone(), &[], None, |_| {});
     let room = to(&["r"]);
     local.call(&a.id, &room.rooms, true);
     local.settle(&a.id, &room.rooms);
@@ -114,7 +129,7 @@ fn join_that_failed_is_undone() {
 fn later_leave_is_not_overtaken_by_the_agreement_of_an_earlier_join() {
     let local = Local::new(1);
     let a = recipient();
-    local.insert(a.clone(), &[], None);
+    local.insert(a.clone(), &[], None, |_| {});
     let room = to(&["r"]);
     local.call(&a.id, &room.rooms, true);
     local.call(&a.id, &room.rooms, false);
@@ -132,10 +147,10 @@ fn later_leave_is_not_overtaken_by_the_agreement_of_an_earlier_join() {
 fn removed_socket_leaves_its_rooms_and_its_slot_is_used_again() {
     let local = Local::new(1);
     let [a, b] = [recipient(), recipient()];
-    local.insert(a.clone(), &["r".into()], None);
+    local.insert(a.clone(), &["r".into()], None, |_| {});
     assert!(local.remove(&a.id).is_some());
     assert!(local.remove(&a.id).is_none());
-    local.insert(b.clone(), &[], None);
+    local.insert(b.clone(), &[], None, |_| {});
     assert_eq!(met(&local, &to(&["r"]), Plane::Agreed), []);
     assert_eq!(met(&local, &Target::default(), Plane::Agreed), [b.id]);
     assert_eq!(local.shards[0].lock().unwrap().sockets.len(), 1);
@@ -262,7 +277,7 @@ fn take_step(local: &Local, sockets: &[Arc<Recipient>], model: &mut Model, step:
                 rooms.into_iter().filter(|room| (*room, socket) != (3, 0)).collect();
             let names: Vec<_> = rooms.iter().map(|room| name(*room)).collect();
             let value_object = value.and_then(|n| session(json!({"n": n})));
-            local.insert(sockets[socket].clone(), &names, value_object);
+            local.insert(sockets[socket].clone(), &names, value_object, |_| {});
             let calls = BTreeMap::new();
             model.0.insert(socket, ModelSocket { session: value, agreed: rooms, calls });
         }
@@ -345,9 +360,9 @@ fn visited(
 fn parts_are_visited_in_their_order_and_the_last_of_each_socket_is_known() {
     let local = Local::new(1);
     let [a, b, c] = [recipient(), recipient(), recipient()];
-    local.insert(a.clone(), &["x".into(), "x2".into(), "y".into()], None);
-    local.insert(b.clone(), &["y".into(), "z".into()], None);
-    local.insert(c.clone(), &["z".into()], session(json!({"team": 7})));
+    local.insert(a.clone(), &["x".into(), "x2".into(), "y".into()], None, |_| {});
+    local.insert(b.clone(), &["y".into(), "z".into()], None, |_| {});
+    local.insert(c.clone(), &["z".into()], session(json!({"team": 7})), |_| {});
     let rooms = |names: &[&str]| to(names).rooms;
     let [x, y, z] = [rooms(&["x", "x2"]), rooms(&["y"]), rooms(&["z", "nobody"])];
     let parts: [&[ByteString]; 3] = [&x, &y, &z];

@@ -227,6 +227,25 @@ async fn entries_are_bounded_and_a_large_change_travels_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn session_filter_counts_as_much_as_any_text_of_a_client() {
+    let bench = bench(&[Leader::Absent], Leader::Commits);
+    let filter = serde_json::json!({"a": "x".repeat(400 << 10)});
+    let target = crate::raft::state::Target {
+        filter: Some(filter.try_into().unwrap()),
+        ..Default::default()
+    };
+    let disconnect = Change::DisconnectMatching { namespace: "/".into(), target, close: false };
+    let mut receipts = vec![bench.pump.propose(change(0))];
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    receipts.extend((0..4).map(|_| bench.pump.propose(disconnect.clone())));
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let sizes: Vec<_> = bench.world().proposals.iter().map(|p| p.changes.len()).collect();
+    assert_eq!(sizes, [1, 2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_leader_nothing_is_sent_and_no_quorum_is_the_answer() {
     let bench = bench(&[], Leader::Absent);
     let start = Instant::now();

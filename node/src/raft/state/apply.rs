@@ -143,7 +143,9 @@ impl State {
                 effects.push(Effect::Packet(packet, by.owner));
                 Outcome::Applied
             }
-            Change::SocketDetached { socket, claim } => self.socket_detached(by, socket, claim),
+            Change::SocketDetached { socket, claim } => {
+                self.socket_detached(by, socket, claim, effects)
+            }
             Change::SocketClaim(claim) => self.socket_claim(by, &claim, effects),
             Change::WindowExpired { namespace } => self.window_expired(by, &namespace),
         }
@@ -190,9 +192,9 @@ impl State {
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
-            if self.is_kept(&id) {
+            if self.may_return(&id) {
                 self.detach(&id, stamp_ms);
-            } else if let Some(row) = self.sockets.remove(&id) {
+            } else if let Some(row) = self.remove_socket(&id) {
                 self.sessions.abandon(row.session, id, stamp_ms);
             }
         }
@@ -218,7 +220,7 @@ impl State {
         Outcome::Applied
     }
 
-    fn socket_gone(
+    pub(super) fn socket_gone(
         &mut self,
         by: Proposer,
         socket: SocketId,
@@ -249,11 +251,14 @@ impl State {
         if !self.owns(by, &id) {
             return Outcome::UnknownSocket;
         }
+        if matches!(step, Step::Join) && !self.sockets.has_room_for(&id, &rooms) {
+            return Outcome::TooManyRooms;
+        }
         self.step(by, &id, rooms, step, effects);
         Outcome::Applied
     }
 
-    /// All sockets that match join rooms, or leave them.
+    /// All sockets that match join rooms, or leave them. Those that would be in too many join none.
     fn change_rooms_matching(
         &mut self,
         by: Proposer,
@@ -264,6 +269,9 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         for id in self.select(namespace, target) {
+            if matches!(step, Step::Join) && !self.sockets.has_room_for(&id, rooms) {
+                continue;
+            }
             self.step(by, &id, rooms.clone(), step, effects);
         }
         Outcome::Applied
@@ -307,7 +315,8 @@ impl State {
         Some(effect(home.namespace.clone(), home.owner, SocketId::from_bits(*id), rooms))
     }
 
-    /// One that is away is over at once, and does not come back.
+    /// None of them comes back: one that is away is over at once, others once their owner says so,
+    /// or is dead.
     fn disconnect_matching(
         &mut self,
         by: Proposer,
@@ -322,6 +331,8 @@ impl State {
                 self.give_up(&id, by.stamp_ms);
                 continue;
             }
+            self.note_over(&id);
+            let Some(row) = self.sockets.get(&id) else { continue };
             effects.push(Effect::Disconnect {
                 namespace: namespace.clone(),
                 owner: row.home.owner,

@@ -286,6 +286,8 @@ pub enum Outcome {
     },
     /// The socket that the change names is not there (any more).
     UnknownSocket,
+    /// [`Change::Join`]: the socket would be in more than [`MAX_ROOMS`](super::MAX_ROOMS).
+    TooManyRooms,
     /// [`Change::SessionTouch`] or [`Change::SessionDestroy`] names a session that is not there.
     UnknownSession,
     /// [`Change::SocketClaim`] came too late: packets that the socket missed are gone, and so is

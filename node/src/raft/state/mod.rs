@@ -34,6 +34,7 @@ pub use recovery::{Backlog, WindowNumbers};
 pub use select::NodeIds;
 pub use sessions::{SESSION_TTL_MS, Session, next_revision};
 pub use snapshot::DecodeError;
+pub use sockets::MAX_ROOMS;
 pub use target::{FilterError, SessionFilter, Target};
 
 use std::sync::Arc;

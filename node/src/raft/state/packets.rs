@@ -56,9 +56,8 @@ impl KeptPacket {
     }
 
     fn bytes(&self) -> u64 {
-        let rooms = self.target.rooms.iter().chain(&self.target.except);
         let attachments = self.payload.attachments.iter().map(bytes::Bytes::len);
-        let texts = rooms.map(|room| room.len()).sum::<usize>() + self.payload.json.len();
+        let texts = self.target.bytes() + self.payload.json.len();
         KEPT_PACKET_BYTES + (texts + attachments.sum::<usize>()) as u64
     }
 

@@ -148,8 +148,17 @@ impl State {
     }
 
     /// Whether a socket may be away for a while.
-    pub(super) fn is_kept(&self, id: &SocketBits) -> bool {
-        self.kept(id).is_some()
+    pub(super) fn may_return(&self, id: &SocketBits) -> bool {
+        self.kept(id).is_some_and(|kept| !kept.is_over)
+    }
+
+    /// The application disconnected a socket whose owner is still to act on it.
+    pub(super) fn note_over(&mut self, id: &SocketBits) {
+        let Some(row) = self.sockets.get(id) else { return };
+        let kept = window_of(&mut self.windows, row, id).and_then(|window| window.kept_mut(id));
+        if let Some(kept) = kept {
+            kept.is_over = true;
+        }
     }
 
     fn kept(&self, id: &SocketBits) -> Option<&Arc<Kept>> {
@@ -184,14 +193,21 @@ impl State {
         }
     }
 
+    /// A connection was lost. It may have been on its way while the application disconnected the
+    /// socket.
     pub(super) fn socket_detached(
         &mut self,
         by: Proposer,
         socket: SocketId,
         claim: u64,
+        effects: &mut Effects,
     ) -> Outcome {
         let id = socket.to_bits();
-        if !self.owns(by, &id) || !self.is_kept(&id) || self.claim_of(&id) != claim {
+        let Some(kept) = self.kept(&id) else { return Outcome::UnknownSocket };
+        if kept.is_over {
+            return self.socket_gone(by, socket, claim, effects);
+        }
+        if !self.owns(by, &id) || kept.claim != claim {
             return Outcome::UnknownSocket;
         }
         self.detach(&id, by.stamp_ms);
@@ -213,7 +229,7 @@ impl State {
         };
         let Some(kept) = window.kept(&id) else { return Outcome::UnknownSocket };
         let is_forged = row.pid != claim.pid.to_bits() || claim.offset > by.place;
-        if is_forged || row.home.namespace != claim.namespace {
+        if is_forged || kept.is_over || row.home.namespace != claim.namespace {
             return Outcome::UnknownSocket;
         }
         let from = claim.offset.max(kept.start);

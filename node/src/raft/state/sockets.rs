@@ -29,6 +29,10 @@ pub(super) struct Home {
     pub(super) owner: Owner,
 }
 
+/// So many rooms one socket may be in: it is searched among them at each join, on every node, and
+/// clients may choose how often.
+pub const MAX_ROOMS: usize = 4096;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sockets {
     rows: OrdMap<SocketBits, Row>,
@@ -93,6 +97,15 @@ impl Sockets {
         let home = namespace.settle(row.home.namespace.clone(), owner);
         namespace.unsettle(before);
         row.home = home;
+    }
+
+    /// Whether the socket may be in these too: see [`MAX_ROOMS`].
+    pub(super) fn has_room_for(&self, id: &SocketBits, rooms: &[ByteString]) -> bool {
+        let Some(row) = self.rows.get(id) else { return true };
+        row.rooms.len() + rooms.len() <= MAX_ROOMS || {
+            let is_new = |name: &&ByteString| !row.rooms.iter().any(|room| **room == ***name);
+            row.rooms.len() + rooms.iter().filter(is_new).count() <= MAX_ROOMS
+        }
     }
 
     /// Does nothing for rooms that the socket is in already.

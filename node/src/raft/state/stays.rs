@@ -13,6 +13,8 @@ pub(super) struct Kept {
     pub(super) start: Place,
     /// Since when it is away, if it is.
     pub(super) detached_ms: Option<u64>,
+    /// The application disconnected it: its client does not get it back.
+    pub(super) is_over: bool,
     /// Up to here packets may be gone that nothing else tells of.
     pub(super) lost: Place,
     pub(super) stays: Vec<Stay>,

@@ -13,6 +13,17 @@ pub struct Target {
     pub filter: Option<SessionFilter>,
 }
 
+impl Target {
+    /// About what it takes on the wire: its texts, and a few bytes for each.
+    pub fn bytes(&self) -> usize {
+        let rooms = self.rooms.iter().chain(&self.except).map(|room| room.len() + TEXT_BYTES);
+        rooms.sum::<usize>() + self.filter.as_ref().map_or(0, SessionFilter::bytes)
+    }
+}
+
+/// What a text takes beside its characters.
+const TEXT_BYTES: usize = 4;
+
 /// An object of scalars. A session matches if it has every key with a strictly equal value
 /// (api.io: `filter[key] === session[key]`; numbers are JavaScript's, so 1 equals 1.0).
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +47,11 @@ impl SessionFilter {
 
     pub fn pairs(&self) -> &[(String, Value)] {
         &self.0
+    }
+
+    fn bytes(&self) -> usize {
+        let text = |value: &Value| value.as_str().map_or(size_of::<f64>(), str::len);
+        self.0.iter().map(|(key, value)| key.len() + text(value) + TEXT_BYTES).sum()
     }
 }
 
@@ -78,6 +94,17 @@ mod tests {
         assert!(!matches(json!({"a": 1, "b": "x"}), json!({"a": 1})));
         assert!(!matches(json!({"a": 1}), json!({"a": "1"})));
         assert!(!matches(json!({"a": 0}), json!({"a": false})));
+    }
+
+    #[test]
+    fn everything_that_a_client_may_choose_is_counted() {
+        let filter = json!({"a": "x".repeat(1000), "b".repeat(1000): 1});
+        let target = Target {
+            rooms: smallvec::smallvec!["r".repeat(1000).into()],
+            except: smallvec::smallvec!["e".repeat(1000).into()],
+            filter: Some(SessionFilter::try_from(filter).unwrap()),
+        };
+        assert!((4000..4100).contains(&target.bytes()), "{}", target.bytes());
     }
 
     #[test]

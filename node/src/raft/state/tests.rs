@@ -626,6 +626,27 @@ fn older_clone_does_not_change() {
 }
 
 #[test]
+fn socket_is_in_so_many_rooms_and_no_more() {
+    let mut log = Log::new();
+    let name = |number: usize| format!("r{number}");
+    let all: Vec<String> = (0..MAX_ROOMS).map(name).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    log.propose(1, socket_up(1, "/", &all[1..]));
+    log.propose(1, socket_up(2, "/", &[]));
+    assert_eq!(log.propose(1, join(1, &["r0", "r1"])).outcome, Outcome::Applied);
+    assert_eq!(log.propose(1, join(1, &all)).outcome, Outcome::Applied);
+    let applied = log.propose(1, join(1, &["r0", "more"]));
+    assert_eq!((applied.outcome, applied.effects.len()), (Outcome::TooManyRooms, 0));
+    let everyone =
+        Change::JoinMatching { namespace: "/".into(), target: to(&[]), rooms: rooms(&["more"]) };
+    log.propose(1, everyone);
+    assert_eq!(log.rooms_of_socket(1).len(), MAX_ROOMS);
+    assert_eq!(log.rooms_of_socket(2), ["more"]);
+    log.propose(1, leave(1, &["r7"]));
+    assert_eq!(log.propose(1, join(1, &["more"])).outcome, Outcome::Applied);
+}
+
+#[test]
 fn snapshot_of_another_format_is_refused() {
     use prost::Message;
     let snapshot = flotilla_proto::state::Snapshot { format: 99, ..Default::default() };

@@ -112,6 +112,7 @@ fn encode_socket(id: &SocketBits, kept: &Kept) -> proto::KeptSocket {
         start: Some(encode_place(kept.start)),
         detached_ms: kept.detached_ms,
         lost: Some(encode_place(kept.lost)),
+        is_over: kept.is_over,
         stays: kept.stays.iter().map(encode_stay).collect(),
         versions: kept
             .versions
@@ -137,6 +138,7 @@ fn decode_socket(socket: proto::KeptSocket) -> Result<Kept, DecodeError> {
         start: place(socket.start),
         detached_ms: socket.detached_ms,
         lost: place(socket.lost),
+        is_over: socket.is_over,
         stays: socket.stays.into_iter().map(decode_stay).collect(),
         versions: socket.versions.into_iter().map(version).collect::<Result<_, DecodeError>>()?,
     })

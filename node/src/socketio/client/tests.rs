@@ -302,6 +302,20 @@ fn namespaces_of_one_connection_are_bounded() {
 }
 
 #[test]
+fn namespaces_that_the_server_ended_make_way_for_new_ones() {
+    let (mut client, _) = new_client();
+    let max = Limits::default().max_namespaces;
+    for number in 0..max * 2 {
+        let namespace = format!("/{number}");
+        assert_eq!(text(&mut client, &format!("0{namespace}")), connect(&namespace));
+        client.handle_accepted(&namespace);
+        client.handle_left(&namespace);
+    }
+    // The latest is remembered: its client may not have heard of the end yet.
+    assert_eq!(text(&mut client, &format!("2/{},[\"late\"]", max * 2 - 1)), None);
+}
+
+#[test]
 fn answers_that_come_too_late_change_nothing() {
     let mut client = connected();
     text(&mut client, "1/chat,");

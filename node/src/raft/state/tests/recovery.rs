@@ -230,6 +230,33 @@ fn disconnected_while_away_does_not_come_back() {
 }
 
 #[test]
+fn disconnected_while_its_owner_could_not_act_on_it_does_not_come_back() {
+    let ends: [fn(&mut Log); 3] = [
+        |log| {
+            log.declare_down(2, 1, 100);
+        },
+        // Its connection was lost at that moment.
+        |log| assert_eq!(log.propose(1, detached(1, 0)).outcome, Outcome::Applied),
+        // The client has noticed before anyone else.
+        |_log| {},
+    ];
+    for end in ends {
+        let mut log = Log::new();
+        log.propose(1, up(1, ROOMY, &["a"]));
+        log.propose(2, disconnect(1));
+        log.state = State::decode(log.state.encode()).unwrap();
+        end(&mut log);
+        let applied = log.propose(3, claim(1, Place::default(), 7));
+        assert_eq!((applied.outcome, applied.effects.len()), (Outcome::UnknownSocket, 0));
+        if log.state.socket(socket(1)).is_some() {
+            log.propose(1, gone(1));
+        }
+        assert!(log.state.socket(socket(1)).is_none());
+        assert_eq!(log.state.window_numbers(), WindowNumbers::default());
+    }
+}
+
+#[test]
 fn who_missed_what_is_gone_is_over_and_whoever_has_it_hears_so() {
     let terms = RecoveryTerms { max_bytes: 1_000, ..ROOMY };
     let mut log = Log::new();
