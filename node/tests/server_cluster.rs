@@ -215,6 +215,69 @@ async fn sockets_of_other_nodes_are_fetched_moved_and_disconnected() {
     }
 }
 
+/// The verbs that the tests above leave out, from the third node to sockets of the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_verb_of_operators_and_sockets_acts_on_other_nodes() {
+    let nodes = start_three(application).await;
+    for name in NAMESPACES {
+        let [mut a, mut b, mut c] = one_each(&nodes, name).await;
+        let namespace = nodes[2].io().of(name);
+        let socket = namespace.sockets().remove(0);
+        assert_eq!(socket.id().to_string(), c.id);
+
+        namespace.to("r0").send(&"sent").await.unwrap();
+        namespace.to("r0").compress(false).emit("msg", &"plain").await.unwrap();
+        socket.broadcast().emit("msg", &"others").await.unwrap();
+        socket.to("all").emit("msg", &"others in all").await.unwrap();
+        socket.within("r1").emit("msg", &"r1").await.unwrap();
+        socket.except("r1").emit("msg", &"others but r1").await.unwrap();
+        socket.local().emit("msg", &"nobody else here").await.unwrap();
+        socket.emit("msg", &"itself").await.unwrap();
+        a.expect(&format!(r#"2{name},["message","sent"]"#)).await;
+        expect(&mut a, name, &["plain", "others", "others in all", "others but r1"]).await;
+        expect(&mut b, name, &["others", "others in all", "r1"]).await;
+        expect(&mut c, name, &["itself"]).await;
+
+        let [remote] = &namespace.to("r0").fetch_sockets()[..] else { panic!("one is in r0") };
+        let rooms = || {
+            let view = namespace.to(a.id.clone()).fetch_sockets().remove(0);
+            let mut rooms: Vec<_> = view.rooms.iter().map(ToString::to_string).collect();
+            rooms.sort();
+            rooms
+        };
+        remote.join(["x", "y"]).await.unwrap();
+        assert_eq!(rooms(), ["all", "r0", "x", "y"]);
+        remote.leave("x").await.unwrap();
+        namespace.to("y").sockets_leave(["y", "r0"]).await.unwrap();
+        assert_eq!(rooms(), ["all"]);
+        remote.itself().volatile().emit("msg", &"volatile").await.unwrap();
+        expect(&mut a, name, &["volatile"]).await;
+
+        let mut ids: Vec<_> = namespace.all_sockets().iter().map(ToString::to_string).collect();
+        ids.sort();
+        let mut wanted = [&a, &b, &c].map(|client| client.id.clone());
+        wanted.sort();
+        assert_eq!(ids, wanted);
+        assert_eq!(namespace.local().all_sockets(), [socket.id()]);
+        let members = |room: &str, len| (room.into(), len);
+        assert_eq!(namespace.rooms(), [members("all", 3), members("r1", 1), members("r2", 1)]);
+
+        // Without a limit an answer is waited for until the one who owes it goes.
+        let asked = namespace.to("r1").timeout(Duration::MAX).emit_with_ack("who", &());
+        let asked = spawn(asked.answers());
+        b.text().await;
+        remote.disconnect(true).await.unwrap();
+        a.expect(&format!("1{name},")).await;
+        a.expect_closed().await;
+        assert!(!asked.is_finished());
+        namespace.to("r1").disconnect_sockets(false).await.unwrap();
+        assert!(asked.await.unwrap().unwrap().is_empty());
+        b.expect(&format!("1{name},")).await;
+        c.send(&format!("1{name},")).await;
+        settled(&nodes, name, 0).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_session_updates_on_all_nodes_lose_none() {
     const EACH: usize = 60;

@@ -166,6 +166,40 @@ async fn handler_for_once_runs_once_and_those_taken_away_never() {
 }
 
 #[tokio::test]
+async fn handler_of_a_namespace_for_once_runs_for_the_first_of_all_its_sockets() {
+    let notes = Notes::default();
+    let theirs = notes.clone();
+    let node = start(move |io: &Io| {
+        let namespace = io.of("/");
+        namespace
+            .on_connect_once(noting(&theirs, "connect once"))
+            .on_connect(noting(&theirs, "connect"))
+            .on("event", noting(&theirs, "always"))
+            .on("ping", async |ack: Ack| ack.send(&()).unwrap());
+        namespace.once("event", answering(&theirs, "event once"));
+        let never = namespace.once("event", async || panic!("it was taken away"));
+        namespace.remove_listener(never);
+        assert_eq!(namespace.listeners("event").len(), 2);
+    })
+    .await;
+    let mut clients = [node.connect().await, node.connect().await];
+    assert_eq!(taken(&notes), ["connect once", "connect", "connect"]);
+    for client in &mut clients {
+        client.send(r#"21["event"]"#).await;
+        client.send(r#"22["event"]"#).await;
+    }
+    let mut answers = Vec::new();
+    for client in &mut clients {
+        answers.extend(client.so_far().await);
+    }
+    assert_eq!(answers, [r#"31["event once"]"#], "to whoever came first");
+    let mut marks = taken(&notes);
+    marks.sort_unstable();
+    assert_eq!(marks, ["always", "always", "always", "always", "event once"]);
+    assert_eq!(node.io().of("/").listeners("event").len(), 1);
+}
+
+#[tokio::test]
 async fn handler_that_is_added_or_taken_away_by_another_counts_from_the_next_event_on() {
     let notes = Notes::default();
     let theirs = notes.clone();

@@ -78,6 +78,8 @@ const LATENESS: Duration = Duration::from_millis(20);
 pub enum Output {
     /// For the layer above.
     Message(Message),
+    /// For the layer above: the client did its part of the heartbeat.
+    Heartbeat,
     /// For the client, by the present transport. A noop answers the open poll.
     Send(Packet),
     /// For the client, by the WebSocket that probes.
@@ -211,11 +213,13 @@ impl Connection {
         match (packet, &self.state) {
             (Packet::Ping(_), State::AwaitingPing { .. }) => {
                 self.state = self.awaiting_ping(now);
+                self.outputs.push_back(Output::Heartbeat);
                 // Without what the ping may have carried, as the official server does it.
                 self.outputs.push_back(Output::Send(Packet::Pong("".into())));
             }
             (Packet::Pong(_), State::Idle { .. } | State::AwaitingPong { .. }) => {
                 self.state = State::Idle { ping_at: now + self.ping_interval };
+                self.outputs.push_back(Output::Heartbeat);
             }
             _ => self.close(CloseReason::TransportError),
         }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::companions;
+use super::conn::Shared;
 use super::dispatch;
 use super::dynamic::Search;
 use super::extract::{Context, Occasion, Reason};
@@ -35,7 +36,7 @@ use crate::transport::{Client, Handshake};
 pub(crate) struct Connection {
     core: socketio::Client,
     io: Io,
-    handshake: Arc<Handshake>,
+    shared: Arc<Shared>,
     outbox: Arc<Outbox>,
     /// Its own, unless its client comes back to one.
     session: SessionId,
@@ -72,7 +73,7 @@ impl Connection {
             seat,
             core,
             io,
-            handshake,
+            shared: Arc::new(Shared::new(handshake)),
             outbox,
             sockets: SmallVec::new(),
             sid_is_taken: false,
@@ -98,7 +99,7 @@ impl Connection {
                 Output::Disconnect { namespace } => self.end(&namespace, Reason::CLIENT),
                 Output::Close(error) => {
                     metrics::protocol_error(error.as_str());
-                    debug!(sid = %self.handshake.sid, %error, "client broke the protocol");
+                    debug!(sid = %self.shared.handshake.sid, %error, "client broke the protocol");
                     let reason = CloseReason::from(error);
                     if reason == CloseReason::ForcedClose {
                         self.tell_error(&EventError::new(error.to_string()));
@@ -188,7 +189,7 @@ impl Connection {
             recipient,
             namespace,
             self.io.clone(),
-            self.handshake.clone(),
+            self.shared.clone(),
             auth,
             (self.session, self.seat.as_ref().map(|seat| seat.hold.clone())),
         );
@@ -210,7 +211,7 @@ impl Connection {
         if self.outbox.revision() == Revision::V4 {
             return (SocketId::random(), None);
         }
-        let client_id = legacy::client_id(namespace, &self.handshake.sid);
+        let client_id = legacy::client_id(namespace, &self.shared.handshake.sid);
         match client_id.parse() {
             // Once only: what is known of the first socket of `/` must not be taken for the next.
             Ok(id) if !std::mem::replace(&mut self.sid_is_taken, true) => (id, None),
@@ -254,12 +255,14 @@ impl Connection {
                 }
                 Phase::Rejected => {
                     self.sockets.remove(place);
+                    socket.drop_handlers();
                     self.core.handle_rejected(socket.namespace_name());
                     continue;
                 }
                 Phase::NotRecovered => {
                     // Its client is as good as new. The slot goes to the end of the list.
                     let stay = self.sockets.remove(place).stay;
+                    socket.drop_handlers();
                     self.begin(socket.namespace_inner().clone(), stay, socket.auth_text(), None);
                     continue;
                 }
@@ -299,8 +302,11 @@ impl Connection {
             self.session = socket.session_id();
         }
         let context = Context { socket, occasion: Occasion::Connect };
-        for handler in socket.namespace_inner().handlers().connect.iter() {
-            handler::run(handler, &context, self.io.cluster());
+        let namespace = socket.namespace_inner();
+        for listener in namespace.handlers().connect.all() {
+            if namespace.registry().claim(listener) {
+                handler::run(&listener.handler, &context, self.io.cluster());
+            }
         }
         companions::connected(socket);
     }
@@ -334,6 +340,7 @@ impl Connection {
         if entered {
             companions::ended(&socket, reason);
         }
+        socket.drop_handlers();
     }
 
     fn slot(&self, namespace: &str) -> Option<&Slot> {
@@ -365,13 +372,11 @@ impl Client for Connection {
     }
 
     fn handle_upgrade(&mut self, transport: TransportKind) {
-        for slot in self.sockets.iter().filter(|slot| slot.entered) {
-            let socket = &slot.socket;
-            let context = Context { socket, occasion: Occasion::Upgrade(transport) };
-            for handler in &socket.upgrade_handlers() {
-                handler::run(handler, &context, self.io.cluster());
-            }
-        }
+        self.shared.tell_upgrade(transport);
+    }
+
+    fn handle_heartbeat(&mut self) {
+        self.shared.tell_heartbeat();
     }
 
     fn handle_close(&mut self, reason: CloseReason) {
@@ -384,6 +389,7 @@ impl Client for Connection {
             };
             self.end_by(&name, Reason::of(reason), part);
         }
+        self.shared.tell_close(Reason::of(reason));
     }
 }
 

@@ -45,7 +45,9 @@ fn handle(name: &str, context: &Context<'_>) {
         // The usual case, which allocates nothing.
         None => context,
     };
-    for handler in shared.iter().map(|listener| &listener.handler).chain(&own) {
+    let registry = socket.namespace_inner().registry();
+    let shared = shared.iter().filter(|listener| registry.claim(listener));
+    for handler in shared.map(|listener| &listener.handler).chain(&own) {
         handler::run(handler, context, socket.cluster());
     }
     let heard = companions::event(context);

@@ -109,9 +109,14 @@ impl Socket {
         self.handlers(|handlers| &handlers.disconnect, |own| &own.disconnect)
     }
 
-    /// Its handlers for another transport of its connection.
-    pub(super) fn upgrade_handlers(&self) -> Called {
-        self.own().map(|own| own.upgrade.handlers()).unwrap_or_default()
+    /// Drops all that listens to the socket, which has left: a handler that holds the socket, as one
+    /// that was written for one socket may, would keep it for ever.
+    pub(super) fn drop_handlers(&self) {
+        let Some(mut own) = self.own() else { return };
+        let dropped = own.take_handlers();
+        // Without the lock, for what they hold may look at the socket as it goes.
+        drop(own);
+        drop(dropped);
     }
 
     /// The namespace's, then its own.

@@ -28,7 +28,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A connect, an event, a disconnect with its reason, an error, or another transport.
+/// A connect, an event, a disconnect with its reason, an error, or what its connection tells.
 #[derive(Clone, Copy)]
 pub enum Occasion<'a> {
     Connect,
@@ -44,6 +44,8 @@ pub enum Occasion<'a> {
     },
     Error(&'a EventError),
     Upgrade(TransportKind),
+    /// The client has shown that it is alive.
+    Heartbeat,
 }
 
 /// Why a handler could not be called for an event.

@@ -333,6 +333,16 @@ impl Io {
         }
     }
 
+    /// The namespaces that are there on this node, in the order of their names.
+    pub fn namespaces(&self) -> Vec<NamespaceHandle> {
+        let namespaces =
+            self.0.namespaces.read().expect("nothing panics while it holds the namespaces");
+        let mut handles: Vec<_> = namespaces.values().cloned().map(NamespaceHandle).collect();
+        drop(namespaces);
+        handles.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        handles
+    }
+
     /// Whether a namespace is there, made by the application or for a client.
     pub fn has_namespace(&self, name: &str) -> bool {
         self.namespace(name).is_some()

@@ -29,10 +29,10 @@ impl ListenerId {
 
 #[derive(Clone)]
 pub(crate) struct Listener {
-    id: ListenerId,
+    pub(super) id: ListenerId,
     pub(crate) handler: BoxHandler,
     /// It is taken away before it runs for the first time.
-    is_once: bool,
+    pub(super) is_once: bool,
 }
 
 /// Handlers that are there to be called: seldom more than the two that a socket and its namespace
@@ -48,6 +48,10 @@ impl Listeners {
         self.insert(self.0.len(), handler, false)
     }
 
+    pub(crate) fn append_once(&mut self, handler: BoxHandler) -> ListenerId {
+        self.insert(self.0.len(), handler, true)
+    }
+
     pub(crate) fn prepend(&mut self, handler: BoxHandler) -> ListenerId {
         self.insert(0, handler, false)
     }
@@ -58,9 +62,15 @@ impl Listeners {
         id
     }
 
-    /// Takes one away, or (`None`) all.
-    pub(crate) fn remove(&mut self, id: Option<ListenerId>) {
+    /// Takes one away, or (`None`) all; whether there was one.
+    pub(crate) fn remove(&mut self, id: Option<ListenerId>) -> bool {
+        let before = self.0.len();
         self.0.retain(|listener| id.is_some_and(|id| listener.id != id));
+        self.0.len() < before
+    }
+
+    pub(crate) fn all(&self) -> &[Listener] {
+        &self.0
     }
 
     pub(crate) fn ids(&self) -> Vec<ListenerId> {
@@ -94,8 +104,7 @@ impl EventListeners {
     }
 
     pub(crate) fn append_once(&mut self, event: &str, handler: BoxHandler) -> ListenerId {
-        let listeners = self.0.entry(event.into()).or_default();
-        listeners.insert(listeners.0.len(), handler, true)
+        self.0.entry(event.into()).or_default().append_once(handler)
     }
 
     pub(crate) fn prepend(&mut self, event: &str, handler: BoxHandler) -> ListenerId {
@@ -110,11 +119,14 @@ impl EventListeners {
         self.0.remove(event);
     }
 
-    pub(crate) fn remove(&mut self, id: ListenerId) {
+    /// Takes one away; whether it was there.
+    pub(crate) fn remove(&mut self, id: ListenerId) -> bool {
+        let mut is_removed = false;
         self.0.retain(|_event, listeners| {
-            listeners.remove(Some(id));
+            is_removed |= listeners.remove(Some(id));
             !listeners.is_empty()
         });
+        is_removed
     }
 
     pub(crate) fn clear(&mut self) {

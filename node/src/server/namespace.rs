@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use bytestring::ByteString;
 use serde::Serialize;
 
 use super::ack::AckEmit;
 use super::companions::MakeCompanion;
 use super::dynamic::ParentInner;
 use super::handler::{Handler, boxed};
-use super::listeners::{EventListeners, ListenerId, Listeners};
+use super::listeners::{EventListeners, Listener, ListenerId, Listeners};
 use super::middleware::{self, BoxMiddleware, ConnectError};
 use super::operator::{IntoRooms, Operator};
 use super::receipts::{Agreed, EmitError};
@@ -70,8 +71,25 @@ impl Registry {
         self.register(|handlers| handlers.connect.append(boxed(handler)));
     }
 
+    pub(crate) fn on_connect_once<Args>(&self, handler: impl Handler<Args>) {
+        self.register(|handlers| handlers.connect.append_once(boxed(handler)));
+    }
+
     pub(crate) fn on<Args>(&self, event: &str, handler: impl Handler<Args>) -> ListenerId {
         self.register(|handlers| handlers.events.append(event, boxed(handler)))
+    }
+
+    pub(crate) fn once<Args>(&self, event: &str, handler: impl Handler<Args>) -> ListenerId {
+        self.register(|handlers| handlers.events.append_once(event, boxed(handler)))
+    }
+
+    /// Whether a listener is to be called now. One for once is taken away, by whichever of the
+    /// sockets that call it at the same moment is first.
+    pub(crate) fn claim(&self, listener: &Listener) -> bool {
+        !listener.is_once
+            || self.register(|handlers| {
+                handlers.connect.remove(Some(listener.id)) || handlers.events.remove(listener.id)
+            })
     }
 
     pub(crate) fn off(&self, event: &str) {
@@ -79,7 +97,9 @@ impl Registry {
     }
 
     pub(crate) fn remove_listener(&self, listener: ListenerId) {
-        self.register(|handlers| handlers.events.remove(listener));
+        self.register(|handlers| {
+            handlers.events.remove(listener);
+        });
     }
 
     pub(crate) fn on_fallback<Args>(&self, handler: impl Handler<Args>) {
@@ -176,12 +196,23 @@ impl NamespaceHandle {
         self
     }
 
+    /// Runs for the next socket that connects, and for no other.
+    pub fn on_connect_once<Args>(&self, handler: impl Handler<Args>) -> &Self {
+        self.0.registry.on_connect_once(handler);
+        self
+    }
+
     /// Runs for each event of that name, in the order in which a client's events came. All
     /// handlers for a name run, in the order of their registration, and then the
     /// [socket's own](Socket::on). If several may answer the event, the first answer counts.
     pub fn on<Args>(&self, event: &str, handler: impl Handler<Args>) -> &Self {
         self.0.registry.on(event, handler);
         self
+    }
+
+    /// Runs for the next event of that name, whichever client of this node it comes from.
+    pub fn once<Args>(&self, event: &str, handler: impl Handler<Args>) -> ListenerId {
+        self.0.registry.once(event, handler)
     }
 
     /// The same as [`on`](Self::on), with a name by which to take the handler away.
@@ -288,6 +319,17 @@ impl NamespaceHandle {
         Socket::of(&*self.0.adapter.local_recipient(&id)?)
     }
 
+    /// The rooms that have members, on whatever node, each with their number, in the order of their
+    /// names. The rooms that are named after a socket's own id are not among them; sockets whose
+    /// clients may come back to them are.
+    pub fn rooms(&self) -> Vec<(ByteString, usize)> {
+        let view = self.0.adapter.view();
+        let mut rooms: Vec<_> =
+            view.rooms_of(self.name()).map(|(name, len)| (ByteString::from(name), len)).collect();
+        rooms.sort_unstable();
+        rooms
+    }
+
     /// All sockets of the namespace, on all nodes.
     pub fn operator(&self) -> Operator {
         Operator::new(self.0.adapter.current())
@@ -354,6 +396,11 @@ impl NamespaceHandle {
     /// All sockets of the namespace, from the agreed state.
     pub fn fetch_sockets(&self) -> Vec<RemoteSocket> {
         self.operator().fetch_sockets()
+    }
+
+    /// The ids of all sockets of the namespace, from the agreed state.
+    pub fn all_sockets(&self) -> Vec<SocketId> {
+        self.operator().all_sockets()
     }
 
     /// All sockets of the namespace, with what their owners tell: see [`Operator::fetch_details`].

@@ -11,7 +11,7 @@ use super::receipts::{Agreed, EmitError};
 use super::remote::{self, FetchedSockets, RemoteSocket};
 use crate::adapter::{Adapter, EmitFlags};
 use crate::raft::Receipt;
-use crate::raft::state::{Rooms, SessionFilter, SocketId, Target};
+use crate::raft::state::{Rooms, SessionFilter, SocketId, SocketView, Target};
 use crate::socketio::{Payload, to_payload};
 
 /// One room or several.
@@ -205,26 +205,32 @@ impl Operator {
     /// The sockets that are meant, on all nodes, from the agreed state. A session filter that is
     /// no object of scalars matches none.
     pub fn fetch_sockets(&self) -> Vec<RemoteSocket> {
+        self.meant(|id, row| RemoteSocket {
+            id,
+            node: row.owner().node,
+            session: row.session(),
+            rooms: row.rooms().map(ByteString::from).collect(),
+            adapter: self.adapter.clone(),
+        })
+    }
+
+    /// The ids of the same sockets, for those who need no more.
+    pub fn all_sockets(&self) -> Vec<SocketId> {
+        self.meant(|id, _row| id)
+    }
+
+    /// What `read` reads of each socket that is meant.
+    fn meant<R>(&self, read: impl Fn(SocketId, SocketView<'_>) -> R) -> Vec<R> {
         let view = self.adapter.view();
         let me = self.adapter.node_id();
-        let mut sockets = Vec::new();
         if self.invalid.is_some() {
-            return sockets;
+            return Vec::new();
         }
-        for id in view.matching(self.adapter.name(), &self.target) {
-            let Some(row) = view.socket(id) else { continue };
-            if self.flags.local && row.owner().node != me {
-                continue;
-            }
-            sockets.push(RemoteSocket {
-                id,
-                node: row.owner().node,
-                session: row.session(),
-                rooms: row.rooms().map(ByteString::from).collect(),
-                adapter: self.adapter.clone(),
-            });
-        }
-        sockets
+        let ids = view.matching(self.adapter.name(), &self.target).into_iter();
+        let rows = ids.filter_map(|id| Some((id, view.socket(id)?)));
+        rows.filter(|(_, row)| !self.flags.local || row.owner().node == me)
+            .map(|(id, row)| read(id, row))
+            .collect()
     }
 
     /// The same sockets, with the handshake and the data that only their owners know, who are

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -14,7 +15,6 @@ pub(crate) struct Own {
     pub(crate) disconnecting: Listeners,
     pub(crate) disconnect: Listeners,
     pub(crate) error: Listeners,
-    pub(crate) upgrade: Listeners,
     pub(crate) incoming: Listeners,
     pub(crate) outgoing: Listeners,
     pub(crate) middleware: Vec<BoxEventMiddleware>,
@@ -29,6 +29,13 @@ pub(crate) struct Gate {
 }
 
 impl Own {
+    /// All that was added to be called; values stay.
+    pub(crate) fn take_handlers(&mut self) -> Self {
+        let values =
+            Self { extensions: take(&mut self.extensions), data: take(&mut self.data), ..Self::default() };
+        std::mem::replace(self, values)
+    }
+
     /// What stands before the handlers of incoming events, if anything does.
     pub(crate) fn gate(&self) -> Option<Gate> {
         let is_open = self.incoming.is_empty() && self.middleware.is_empty();

@@ -9,6 +9,7 @@ use super::io::Io;
 use super::operator::{IntoRooms, Operator};
 use super::receipts::{Agreed, EmitError};
 use super::remote::{FetchedSockets, RemoteSocket};
+use crate::raft::state::SocketId;
 
 /// Each is the call of [`NamespaceHandle`](super::NamespaceHandle) of that name, for `/`.
 impl Io {
@@ -46,6 +47,10 @@ impl Io {
 
     pub fn fetch_sockets(&self) -> Vec<RemoteSocket> {
         self.operator().fetch_sockets()
+    }
+
+    pub fn all_sockets(&self) -> Vec<SocketId> {
+        self.operator().all_sockets()
     }
 
     pub async fn fetch_details(&self) -> FetchedSockets {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::ack::AckEmit;
-use super::conn::Conn;
+use super::conn::{Conn, Shared};
 use super::extract::{Context, Occasion};
 use super::handler::{self, Handler, boxed};
 use super::handshake::HandshakeDetails;
@@ -38,7 +38,8 @@ struct SocketInner {
     recipient: Arc<Recipient>,
     namespace: Arc<NamespaceInner>,
     io: Io,
-    handshake: Arc<Handshake>,
+    /// With the other sockets of its connection.
+    shared: Arc<Shared>,
     auth: Option<ByteString>,
     session: SessionId,
     /// What is known of a session that the client comes back to.
@@ -62,7 +63,7 @@ impl Socket {
         recipient: Arc<Recipient>,
         namespace: Arc<NamespaceInner>,
         io: Io,
-        handshake: Arc<Handshake>,
+        shared: Arc<Shared>,
         auth: Option<ByteString>,
         (session, hold): (SessionId, Option<Arc<Hold>>),
     ) -> Self {
@@ -70,7 +71,7 @@ impl Socket {
             recipient,
             namespace,
             io,
-            handshake,
+            shared,
             auth,
             session,
             hold,
@@ -98,7 +99,7 @@ impl Socket {
     pub fn client_id(&self) -> ByteString {
         match self.0.recipient.outbox.revision() {
             Revision::V4 => self.id().as_str().into(),
-            Revision::V3 => legacy::client_id(self.namespace_name(), &self.0.handshake.sid),
+            Revision::V3 => legacy::client_id(self.namespace_name(), &self.handshake().sid),
         }
     }
 
@@ -124,13 +125,13 @@ impl Socket {
 
     /// The request that opened the client's connection.
     pub fn handshake(&self) -> &Handshake {
-        &self.0.handshake
+        &self.0.shared.handshake
     }
 
     /// The same, field by field as the official server has them, with what the client sent with
     /// its CONNECT.
     pub fn handshake_details(&self) -> HandshakeDetails {
-        HandshakeDetails::new(&self.0.handshake, self.auth().unwrap_or_default())
+        HandshakeDetails::new(self.handshake(), self.auth().unwrap_or_default())
     }
 
     /// The connection that this socket shares with those of its client's other namespaces.
@@ -395,6 +396,10 @@ impl Socket {
     fn hear(&self) {
         let hears = self.own().is_some_and(|own| !own.outgoing.is_empty());
         self.0.namespace.adapter.hear(&self.0.recipient, hears);
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     pub(crate) fn recipient(&self) -> &Arc<Recipient> {

@@ -24,6 +24,8 @@ pub trait Client: Send + 'static {
     fn handle_deadline(&mut self, now: Instant);
     /// When [`handle_deadline`](Self::handle_deadline) wants to be called; asked after each call.
     fn deadline(&self) -> Option<Instant>;
+    /// The client has shown that it is alive: its pong came, or (revision 3) its ping.
+    fn handle_heartbeat(&mut self) {}
     /// The connection has gone over to another transport.
     fn handle_upgrade(&mut self, _transport: TransportKind) {}
     /// The connection is over. Called once, last.

@@ -324,6 +324,7 @@ impl ConnectionTask {
                 Output::Message(message) => {
                     self.call_client(|client| client.handle_message(message));
                 }
+                Output::Heartbeat => self.call_client(|client| client.handle_heartbeat()),
                 Output::Send(Packet::Noop) => self.end_poll(),
                 Output::Send(packet) => self.send(&packet),
                 Output::SendProbe(packet) => self.send_probe(&packet),

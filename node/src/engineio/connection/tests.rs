@@ -59,7 +59,7 @@ fn next_ping_is_an_interval_after_the_pong() {
     let answered = now + INTERVAL + Duration::from_secs(3);
     connection.handle_packet(pong(), answered);
     assert_eq!(connection.deadline(), Some(answered + INTERVAL));
-    assert_eq!(outputs(&mut connection), [ping()]);
+    assert_eq!(outputs(&mut connection), [ping(), Output::Heartbeat]);
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn client_of_revision_3_pings_and_is_answered() {
     connection.handle_deadline(pinged);
     assert_eq!(outputs(&mut connection), [], "it is the client that pings");
     connection.handle_packet(Packet::Ping("".into()), pinged);
-    assert_eq!(outputs(&mut connection), [Output::Send(pong())]);
+    assert_eq!(outputs(&mut connection), [Output::Heartbeat, Output::Send(pong())]);
     assert_eq!(connection.deadline(), Some(pinged + INTERVAL + TIMEOUT));
 }
 
