@@ -10,8 +10,9 @@ SHELL := bash
 NODES ?= 3
 PORT ?= 3001
 DELIVERY ?= replicated
-# Of `make bench` and `make fuzz-test`.
+# Of `make bench`, `make compare` and `make fuzz-test`.
 BENCH_ARGS ?=
+COMPARE_ARGS ?=
 FUZZ_SECONDS ?= 20
 
 JS := cluster-tests/js
@@ -149,6 +150,14 @@ fuzz-test: ## Each fuzz target, of the codecs and of queries, for FUZZ_SECONDS.
 
 bench: build ## Measures a cluster of its own: deliveries, latencies, losses, server CPU. BENCH_ARGS="--scenario echo"
 	target/release/bench --start $(NODES) --flotilla $(FLOTILLA) $(BENCH_ARGS)
+
+# A package of its own, as rust-client is.
+.PHONY: compare
+compare: build ## The same load on socketioxide and the official server, with Redis: COMPARE_ARGS="--scenario join"
+	@command -v redis-server > /dev/null || $(call debian,redis-server)
+	npm --prefix cluster-tests/compare ci --no-audit --no-fund
+	cargo build --locked --release --manifest-path cluster-tests/compare/Cargo.toml --target-dir target/compare
+	@python3 cluster-tests/compare/compare.py $(COMPARE_ARGS)
 
 reference: rust-client $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) ## The client suites against the official server, which shows that they are right.
 	npm --prefix $(JS) run --silent reference

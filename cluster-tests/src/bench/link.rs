@@ -125,6 +125,11 @@ impl Opening {
             if let Some(frames::Frame { opcode: frames::TEXT, payload, length }) = frame {
                 let text = String::from_utf8_lossy(payload).into_owned();
                 self.bytes.drain(..length);
+                // Some servers send their first ping at once.
+                if text == "2" {
+                    self.send("3").await?;
+                    continue;
+                }
                 return Ok(text);
             }
             if frame.is_some() {
