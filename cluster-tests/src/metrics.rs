@@ -26,6 +26,11 @@ impl Metrics {
         self.series.iter().filter(|(series, _)| of_name(series)).map(|(_, value)| value).sum()
     }
 
+    /// The value of one series, as `name{label="value"}`; zero if it is not there.
+    pub fn value(&self, series: &str) -> f64 {
+        self.series.get(series).copied().unwrap_or_default()
+    }
+
     /// Whether the node names this metric at all.
     pub fn has(&self, name: &str) -> bool {
         self.series.keys().any(|series| series.split('{').next() == Some(name))

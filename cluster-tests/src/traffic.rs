@@ -1,6 +1,7 @@
 //! Numbered messages that clients send while faults happen, and who heard which of them.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -93,6 +94,9 @@ impl Talker {
     }
 }
 
+/// A node without a quorum refuses at once: it is not asked as fast as it answers.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
+
 async fn talk(
     name: String,
     client: Client,
@@ -107,7 +111,11 @@ async fn talk(
         let label = Label::new(&name, number);
         let outcome = client.confirm("bcast", &[Value::from(label.to_string())]).await;
         count.send_modify(|count| *count += u64::from(outcome.is_ok()));
+        let is_refused = matches!(outcome, Err(EmitError::Refused(_)));
         sent.push(Sent { label, outcome });
+        if is_refused {
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
     }
     (client, sent)
 }

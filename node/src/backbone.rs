@@ -50,13 +50,8 @@ impl Backbone {
         let backbone = Self { raft, peers, cluster, tunnels, tasks, stop };
         backbone.spawn(backbone.cluster.clone().run_inbound(inbound));
         backbone.spawn(backbone.clone().watch_peers());
+        backbone.spawn(backbone.clone().watch_standing());
         Ok(backbone)
-    }
-
-    /// Calls `close_clients` whenever this node must begin anew under another incarnation: their
-    /// sockets are gone from what is agreed, and clients must know.
-    pub fn on_new_standing(&self, close_clients: impl Fn() + Send + Sync + 'static) {
-        self.spawn(self.clone().watch_standing(close_clients));
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -94,25 +89,13 @@ impl Backbone {
         }
     }
 
-    async fn watch_standing(self, close_clients: impl Fn() + Send + Sync) {
+    /// Has the cluster told of what ended while this node did not hold its lease.
+    async fn watch_standing(self) {
         let mut status = self.raft.status();
-        let mut known = None;
         loop {
-            let now = *status.borrow_and_update();
-            let is_down = now == Status::Down;
-            let incarnation = self.raft.incarnation();
-            let is_another = incarnation.is_some() && known.is_some() && incarnation != known;
-            if is_down || is_another {
-                warn!("the cluster has gone on without this node; its clients are closed");
-                close_clients();
-            }
-            if now == Status::Ready {
+            if *status.borrow_and_update() == Status::Ready {
                 self.cluster.settle();
             }
-            known = match incarnation {
-                None if !is_down => known,
-                now => now,
-            };
             if status.changed().await.is_err() {
                 return;
             }

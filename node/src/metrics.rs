@@ -229,6 +229,8 @@ pub static RECOVERIES: Recoveries = Recoveries::new();
 pub struct Recoveries {
     /// They have their sockets again.
     pub recovered: Counter,
+    /// They stayed connected, and their node, which the cluster had given up, has their sockets again.
+    pub renewed: Counter,
     /// Their sockets, or packets that they missed, were no longer kept: they got new ones.
     pub refused: Counter,
     /// Packets that were sent again, or for the first time, to those who have their sockets again.
@@ -237,7 +239,12 @@ pub struct Recoveries {
 
 impl Recoveries {
     pub const fn new() -> Self {
-        Self { recovered: Counter::new(), refused: Counter::new(), replayed: Counter::new() }
+        Self {
+            recovered: Counter::new(),
+            renewed: Counter::new(),
+            refused: Counter::new(),
+            replayed: Counter::new(),
+        }
     }
 }
 
@@ -414,6 +421,7 @@ fn recoveries() -> impl Iterator<Item = Sample<u64>> {
     let name = "flotilla_recoveries_total";
     [
         sample(name, help, Some("recovered"), &RECOVERIES.recovered),
+        sample(name, help, Some("renewed"), &RECOVERIES.renewed),
         sample(name, help, Some("refused"), &RECOVERIES.refused),
         sample(
             "flotilla_replayed_packets_total",

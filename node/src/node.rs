@@ -179,8 +179,6 @@ impl Node {
             config,
         };
         node.transport.relay_through(node.backbone.tunnels.clone());
-        let closing = node.transport.clone();
-        node.backbone.on_new_standing(move || closing.close_all(CloseReason::ServerShutdown));
         if let Some((listener, _)) = clients {
             node.tasks.spawn(node.transport.clone().serve(listener));
         }

@@ -24,7 +24,10 @@ async fn noted(notes: &Notes, count: usize) -> Vec<String> {
 }
 
 /// A handler that notes its mark and the reason.
-fn noting(notes: &Notes, mark: &'static str) -> impl Fn(Reason) -> Ready<()> + Send + Sync + 'static {
+fn noting(
+    notes: &Notes,
+    mark: &'static str,
+) -> impl Fn(Reason) -> Ready<()> + Send + Sync + 'static {
     let notes = notes.clone();
     move |Reason(reason): Reason| {
         notes.lock().unwrap().push(format!("{mark}: {reason}"));
@@ -95,7 +98,8 @@ async fn what_a_client_has_not_read_is_known() {
     let node = start(|io: &Io| drop(io.of("/"))).await;
     let client = node.connect().await;
     let conn = node.io().of("/").sockets().remove(0).conn();
-    until("all to be written", async || (conn.queued() == OutboxSize::default()).then_some(())).await;
+    until("all to be written", async || (conn.queued() == OutboxSize::default()).then_some(()))
+        .await;
     // More than the buffers of the system hold.
     let long = "so it goes, ".repeat(80_000);
     for _ in 0..16 {

@@ -114,12 +114,6 @@ impl Clients {
         }
     }
 
-    pub(super) fn end(&self) {
-        for client in self.all() {
-            client.end();
-        }
-    }
-
     fn all(&self) -> Vec<Arc<Client>> {
         self.lock().values().cloned().collect()
     }

@@ -53,6 +53,7 @@ impl From<&Result<Outcome, ProposeError>> for Answer {
                 Outcome::Conflict { .. }
                 | Outcome::UnknownSocket
                 | Outcome::UnknownSession
+                | Outcome::TooManyRooms
                 | Outcome::Lost,
             ) => Self::Refused,
             Err(ProposeError::Timeout) => Self::Unknown,

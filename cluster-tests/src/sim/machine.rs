@@ -59,8 +59,6 @@ impl Machine {
         *self.raft.lock().expect("nothing panics while it holds it") =
             Arc::downgrade(&backbone.raft);
         let clients = Clients::default();
-        let closing = clients.clone();
-        backbone.on_new_standing(move || closing.end());
         for namespace in SEATS {
             tasks.spawn(self.clone().fill_seat(
                 namespace,

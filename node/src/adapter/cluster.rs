@@ -76,8 +76,9 @@ pub struct Cluster {
     shards: usize,
 }
 
-/// How long to wait before ends of sockets are proposed again to a node that had too much to do.
-const SETTLE_RETRY: Duration = Duration::from_millis(200);
+/// How long to wait before what could not be proposed is proposed again: the ends of sockets, if the
+/// node had too much to do, and the claims that renew them.
+pub(super) const SETTLE_RETRY: Duration = Duration::from_millis(200);
 
 /// Broadcasts of peers that may wait for a namespace's delivery task; beyond, they are dropped.
 const INBOUND_CAPACITY: usize = 4096;

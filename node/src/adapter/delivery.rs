@@ -10,8 +10,8 @@ use super::cluster::{Adapter, EmitFlags};
 use super::local::Plane;
 use super::projection::{Heard, Outgoing};
 use crate::peers::Broadcast;
-use crate::raft::Delivery;
 use crate::raft::state::{Effect, NodeId, Place};
+use crate::raft::{Delivery, News};
 
 /// Delivers until the node is down. Nothing here waits for a client.
 pub(super) async fn run(
@@ -61,11 +61,17 @@ async fn catch_up(adapter: &Arc<Adapter>, applied: &mut mpsc::Receiver<Vec<Deliv
 }
 
 fn handle_batch(adapter: &Arc<Adapter>, batch: Vec<Delivery>) {
-    for Delivery { place, effect, waiter } in batch {
-        let reached = adapter.reach(place);
-        let heard = handle_effect(adapter, place, effect);
-        drop(reached);
-        heard.tell();
+    for Delivery { news, waiter } in batch {
+        match news {
+            News::Applied(place, effect) => {
+                let reached = adapter.reach(place);
+                let heard = handle_effect(adapter, place, effect);
+                drop(reached);
+                heard.tell();
+            }
+            News::Registered => adapter.begin_anew(),
+            News::Opening => adapter.renew_sockets(),
+        }
         if let Some((waiter, outcome)) = waiter {
             waiter.answer(Ok(outcome));
         }

@@ -1,6 +1,9 @@
 //! The sockets and rooms that one namespace has on this node.
 
+mod adrift;
+
 use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytestring::ByteString;
@@ -11,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::recipient::Recipient;
 use super::rooms::Watcher;
-use crate::raft::state::{IndexEntry, SessionKeys, SessionValue, SocketId, Target};
+use crate::raft::state::{IndexEntry, Place, SessionKeys, SessionValue, SocketId, Target};
 
 /// Which of the two memberships decides.
 ///
@@ -32,6 +35,8 @@ pub struct Local {
     hasher: FixedState,
     /// Keys of sessions that are filtered by often.
     keys: SessionKeys,
+    /// How many sockets are adrift, in all shards.
+    adrift: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +48,9 @@ struct Shard {
     /// The same keys, and the sockets by what their sessions have there.
     keys: SessionKeys,
     indexed: HashMap<IndexEntry, IndexSet<u32, FixedState>, FixedState>,
+    /// Sockets that packets of the log pass by, each with the place up to which it has its own: mostly
+    /// none.
+    adrift: HashMap<u32, Place, FixedState>,
     /// Counts visits, so that a socket in several of a target's rooms is visited once.
     visit: u64,
     /// Mostly nobody.
@@ -79,6 +87,14 @@ impl Membership {
         }
     }
 
+    /// The log says so. While a call is not answered, it decides what direct packets see.
+    fn agree(&mut self, joins: bool) {
+        self.agreed = joins;
+        if self.pending == 0 {
+            self.direct = joins;
+        }
+    }
+
     /// In the room as far as anyone sees it.
     fn is_seen(self) -> bool {
         self.agreed || self.direct
@@ -93,7 +109,12 @@ impl Local {
     /// `shards` is rounded up to a power of two.
     pub fn new(shards: usize) -> Self {
         let shards = (0..shards.next_power_of_two()).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: FixedState::default(), keys: SessionKeys::default() }
+        Self {
+            shards,
+            hasher: FixedState::default(),
+            keys: SessionKeys::default(),
+            adrift: AtomicUsize::new(0),
+        }
     }
 
     /// The same, while it is empty, with an index of these keys of sessions.
@@ -118,7 +139,7 @@ impl Local {
         let id = recipient.id;
         let mut shard = self.shard(&id);
         // Its client has come back to this node before the connection that it lost has noticed.
-        shard.remove(&id);
+        self.take_out(&mut shard, &id);
         tell_it(&recipient);
         let slot = shard.free.pop().unwrap_or(shard.sockets.len() as u32);
         shard.reindex(slot, None, session.as_deref());
@@ -140,7 +161,8 @@ impl Local {
 
     /// A socket takes no part any more; what it was, if it did.
     pub fn remove(&self, id: &SocketId) -> Option<Arc<Recipient>> {
-        self.shard(id).remove(id)
+        let mut shard = self.shard(id);
+        self.take_out(&mut shard, id)
     }
 
     /// As [`remove`](Self::remove), unless the socket is another connection's by now.
@@ -187,12 +209,27 @@ impl Local {
 
     /// The log says so.
     pub fn agree(&self, id: &SocketId, rooms: &[ByteString], joins: bool) {
-        self.change_rooms(id, rooms, |membership| {
-            membership.agreed = joins;
-            if membership.pending == 0 {
-                membership.direct = joins;
-            }
-        });
+        self.change_rooms(id, rooms, |membership| membership.agree(joins));
+    }
+
+    fn take_out(&self, shard: &mut Shard, id: &SocketId) -> Option<Arc<Recipient>> {
+        let slot = shard.slots.remove(id)?;
+        self.end_drift(shard, slot);
+        let socket = shard.sockets[slot as usize].take()?;
+        shard.reindex(slot, socket.session.as_deref(), None);
+        shard.tell_own_room(*id, |watch, room, id| watch.left(room, id));
+        for room in &socket.rooms {
+            shard.tell_left(slot, room, *id);
+            shard.forget_member(slot, room);
+        }
+        shard.free.push(slot);
+        Some(socket.recipient)
+    }
+
+    fn end_drift(&self, shard: &mut Shard, slot: u32) {
+        if shard.adrift.remove(&slot).is_some() {
+            self.adrift.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Has `watch` told of all that happens to rooms from now on.
@@ -272,19 +309,6 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn remove(&mut self, id: &SocketId) -> Option<Arc<Recipient>> {
-        let slot = self.slots.remove(id)?;
-        let socket = self.sockets[slot as usize].take()?;
-        self.reindex(slot, socket.session.as_deref(), None);
-        self.tell_own_room(*id, |watch, room, id| watch.left(room, id));
-        for room in &socket.rooms {
-            self.tell_left(slot, room, *id);
-            self.forget_member(slot, room);
-        }
-        self.free.push(slot);
-        Some(socket.recipient)
-    }
-
     /// A socket's session is `after` now, from `before`.
     fn reindex(&mut self, slot: u32, before: Option<&SessionValue>, after: Option<&SessionValue>) {
         if self.keys.is_empty() {
@@ -369,9 +393,9 @@ impl Shard {
         visitor: &mut impl FnMut(&Arc<Recipient>),
     ) {
         self.visit += 1;
-        let Self { slots, sockets, rooms, visit, indexed, .. } = self;
+        let Self { slots, sockets, rooms, visit, indexed, adrift, .. } = self;
         let mut meet = |socket: &mut LocalSocket, slot: u32| {
-            if socket.visited == *visit {
+            if socket.visited == *visit || passes_by(adrift, slot, plane) {
                 return;
             }
             socket.visited = *visit;
@@ -422,10 +446,11 @@ impl Shard {
         visitor: &mut impl FnMut(&mut LocalSocket),
     ) {
         self.visit += 1;
-        let Self { sockets, rooms, visit, .. } = self;
+        let Self { sockets, rooms, visit, adrift, .. } = self;
         for room in part {
             for (slot, membership) in rooms.get(room).into_iter().flatten() {
                 if membership.counts(plane)
+                    && !passes_by(adrift, *slot, plane)
                     && let Some(socket) = &mut sockets[*slot as usize]
                     && std::mem::replace(&mut socket.visited, *visit) != *visit
                     && is_meant(socket, *slot, target, plane, rooms)
@@ -435,6 +460,11 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether packets pass a socket by, for it is adrift.
+fn passes_by(adrift: &HashMap<u32, Place, FixedState>, slot: u32, plane: Plane) -> bool {
+    plane == Plane::Agreed && adrift.contains_key(&slot)
 }
 
 /// Whether a socket in the target's rooms passes its `except` and its session filter.

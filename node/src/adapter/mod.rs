@@ -12,6 +12,7 @@ mod projection;
 mod questions;
 mod recipient;
 mod recovery;
+mod renewal;
 mod rooms;
 
 pub use acks::Answers;

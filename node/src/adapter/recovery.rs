@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use super::recipient::{Phase, Recipient};
 use crate::engineio::{CloseReason, Revision};
 use crate::metrics;
 use crate::raft::Receipt;
-use crate::raft::state::{Change, Pid, Place, Recovered, RecoveryTerms, SocketClaim, SocketId};
+use crate::raft::state::{
+    Backlog, Change, Pid, Place, Recovered, RecoveryTerms, SocketClaim, SocketId,
+};
 use crate::random;
 use crate::socketio::Payload;
 use crate::socketio::codec::Kind;
@@ -49,11 +52,13 @@ pub(super) struct Recovery {
     /// How far the delivery task is in the log. Locked while it acts on a change, and by direct
     /// packets while they are queued: a packet that tells a client where it is tells the truth.
     reached: Mutex<Place>,
+    /// Sockets that are adrift are about to be asked for again.
+    pub(super) asks_again: AtomicBool,
 }
 
 impl Recovery {
     pub(super) fn new(config: RecoveryConfig) -> Self {
-        Self { config, reached: Mutex::default() }
+        Self { config, reached: Mutex::default(), asks_again: AtomicBool::new(false) }
     }
 
     pub(super) fn terms(&self) -> RecoveryTerms {
@@ -63,7 +68,7 @@ impl Recovery {
         }
     }
 
-    fn reached(&self) -> MutexGuard<'_, Place> {
+    pub(super) fn reached(&self) -> MutexGuard<'_, Place> {
         self.reached.lock().expect("nothing panics while it queues packets")
     }
 }
@@ -196,7 +201,7 @@ impl Stamp<'_> {
                 Cow::Owned(with_last(payload, &offset))
             }
             At::Reached(place) if ends_in_text(payload) => {
-                Cow::Owned(adapter.with_offset(payload, **place))
+                Cow::Owned(adapter.with_reached(payload, **place))
             }
             At::Reached(_) | At::Nowhere => Cow::Borrowed(payload),
         }
@@ -234,6 +239,7 @@ impl Adapter {
             namespace: self.name.clone(),
             offset: claim.offset,
             key: claim.key,
+            renews: false,
         };
         let connecting = Connecting { recipient, pid: claim.pid, seam: claim.seam };
         self.propose_connecting(connecting, Change::SocketClaim(Box::new(change)))
@@ -278,30 +284,54 @@ impl Adapter {
     /// Lets a socket back in: what its client missed is queued, then its CONNECT, and it takes
     /// part. The official server has this order, and the client expects it.
     pub(super) fn let_back_in(&self, recovered: Recovered) {
-        let Recovered { socket, claim, rooms, session, value, backlog } = recovered;
         // Held, so that the end of its connection comes before all of this or after it.
         let mut connecting = self.connecting();
-        // A connection that ended in the meantime has said so already.
-        let Some(socket) = connecting.remove(&(socket, claim)) else { return };
-        let missed = backlog.packets();
-        metrics::RECOVERIES.recovered.add(1);
-        metrics::RECOVERIES.replayed.add(missed.len() as u64);
+        let Some(socket) = connecting.remove(&(recovered.socket, recovered.claim)) else {
+            drop(connecting);
+            // It never went, or its connection ended in the meantime and has said so already.
+            return self.bring_in(recovered);
+        };
+        let Recovered { rooms, session, value, backlog, .. } = recovered;
         let recipient = &socket.recipient;
-        for packet in missed {
-            let has = socket.seam.filter(|(place, _)| *place == packet.place).map(|(_, key)| key);
-            let payloads = self
-                .missed_parts(&packet, &backlog, has)
-                .unwrap_or_else(|| vec![self.with_offset(&packet.payload, packet.place)]);
-            for payload in &payloads {
-                recipient.outbox.push(self.encode(Kind::Event, None, payload));
-            }
+        // Another connection of this node may have it still, from before the cluster gave it up.
+        if let Some(before) = self.local.remove(&recipient.id) {
+            before.outbox.close(CloseReason::ForcedServerClose);
         }
+        metrics::RECOVERIES.recovered.add(1);
+        self.replay(recipient, &backlog, socket.seam);
         recipient.set_session(session);
         let connect = self.connect_packet(&socket);
         self.local.insert(socket.recipient, &rooms, value, |recipient| {
             recipient.advance(Phase::Connected);
             recipient.outbox.push_news(connect);
         });
+    }
+
+    /// Queues what a socket missed. `seam`: the packet that its client has some parts of, and the key
+    /// of the last of them.
+    pub(super) fn replay(
+        &self,
+        recipient: &Recipient,
+        backlog: &Backlog,
+        seam: Option<(Place, u32)>,
+    ) {
+        let missed = backlog.packets();
+        metrics::RECOVERIES.replayed.add(missed.len() as u64);
+        for packet in missed {
+            let has = seam.filter(|(place, _)| *place == packet.place).map(|(_, key)| key);
+            let payloads = self
+                .missed_parts(&packet, backlog, has)
+                .unwrap_or_else(|| vec![self.with_offset(&packet.payload, packet.place)]);
+            for payload in &payloads {
+                recipient.outbox.push(self.encode(Kind::Event, None, payload));
+                // Of one that is new nobody hears yet.
+                if recipient.hears()
+                    && let Some(above) = recipient.above()
+                {
+                    above.handle_outgoing(payload);
+                }
+            }
+        }
     }
 
     pub(super) fn connect_packet(&self, socket: &Connecting) -> Arc<Encoded> {
@@ -347,7 +377,7 @@ impl Adapter {
         match &self.recovery {
             Some(recovery) if !wants_ack && ends_in_text(payload) => {
                 let reached = recovery.reached();
-                let payload = Cow::Owned(self.with_offset(payload, *reached));
+                let payload = Cow::Owned(self.with_reached(payload, *reached));
                 Stamped { payload, _reached: Some(reached) }
             }
             Some(_) | None => Stamped { payload: Cow::Borrowed(payload), _reached: None },
@@ -367,6 +397,16 @@ impl Adapter {
         with_last(payload, &offset_text(self.cluster_id(), place))
     }
 
+    /// For a direct packet. While sockets are adrift `reached` is not true for all who get it: then
+    /// it tells nobody where he is.
+    fn with_reached(&self, payload: &Payload, reached: Place) -> Payload {
+        if self.local.has_adrift() {
+            with_argument(payload, "null")
+        } else {
+            self.with_offset(payload, reached)
+        }
+    }
+
     /// The node is a member of a cluster before anything is agreed.
     fn cluster_id(&self) -> u64 {
         self.cluster.raft().cluster_id().unwrap_or_default()
@@ -375,9 +415,14 @@ impl Adapter {
 
 /// With an offset as its last argument.
 fn with_last(payload: &Payload, offset: &str) -> Payload {
+    with_argument(payload, &format!("\"{offset}\""))
+}
+
+/// With one more argument, which is JSON.
+fn with_argument(payload: &Payload, argument: &str) -> Payload {
     let text = payload.json.trim_end().strip_suffix(']').unwrap_or(&payload.json);
     Payload {
-        json: [text, ",\"", offset, "\"]"].concat().into(),
+        json: [text, ",", argument, "]"].concat().into(),
         attachments: payload.attachments.clone(),
     }
 }

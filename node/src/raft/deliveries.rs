@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::awaited::Awaited;
 use super::ended::Ends;
 use super::planted::PlantedBug;
-use super::receipt::{Delivery, ProposeError, Waiter};
+use super::receipt::{Delivery, News, ProposeError, Receipt, Waiter};
 use super::state::{
     Applied, Change, Effect, Incarnation, Namespace, NodeId, NodeStatus, Outcome, Owner, Place,
     State,
@@ -95,6 +95,11 @@ impl Deliveries {
         self.queues.lock().expect("nothing panics while it holds the queues").remove(namespace);
     }
 
+    fn queues(&self) -> Vec<(Namespace, mpsc::Sender<Vec<Delivery>>)> {
+        let queues = self.queues.lock().expect("nothing panics while it holds the queues");
+        queues.iter().map(|(name, queue)| (name.clone(), queue.clone())).collect()
+    }
+
     fn queue(&self, namespace: &Namespace) -> Option<mpsc::Sender<Vec<Delivery>>> {
         let queues = self.queues.lock().expect("nothing panics while it holds the queues");
         queues.get(namespace).cloned()
@@ -123,8 +128,8 @@ impl Deliveries {
             let Some(queue) = self.queue(&packet.namespace) else { continue };
             let effect = Effect::Packet(packet.clone(), origin);
             // A full queue drops it, which is a bug as well.
-            let _ =
-                queue.try_send(vec![Delivery { place: Place::default(), effect, waiter: None }]);
+            let news = News::Applied(Place::default(), effect);
+            let _ = queue.try_send(vec![Delivery { news, waiter: None }]);
         }
     }
 
@@ -134,8 +139,26 @@ impl Deliveries {
         self.awaited.fail_all(ProposeError::Timeout);
     }
 
+    /// Has every namespace ask for the open sockets that are not this process's; resolves once all
+    /// have.
+    pub(crate) async fn ask_for_sockets(&self) {
+        let mut asked = Vec::new();
+        for (_, queue) in self.queues() {
+            let (waiter, receipt) = Receipt::pending();
+            let waiter = Some((waiter, Outcome::Applied));
+            // A task that has ended has no sockets.
+            if queue.send(vec![Delivery { news: News::Opening, waiter }]).await.is_ok() {
+                asked.push(receipt);
+            }
+        }
+        for receipt in asked {
+            // Unanswered by a task that ended meanwhile.
+            let _ = receipt.await;
+        }
+    }
+
     /// The state was replaced by a snapshot: what came between was not delivered.
-    pub(crate) fn skipped_to(&self, state: &State) {
+    pub(crate) async fn skipped_to(&self, state: &State) {
         self.publish_peers(state);
         self.handed_over.send_replace(state.index());
         let live = self.registered(state);
@@ -144,7 +167,11 @@ impl Deliveries {
             // Packets are missing, so this process must begin anew, under another incarnation.
             self.awaited.fail_all(ProposeError::Timeout);
         } else if live.is_some() {
-            // Only the registration was skipped: a process without sockets missed nothing.
+            // Its registration was skipped, before which it was told nothing.
+            for (_, queue) in self.queues() {
+                // A task that has ended has no sockets.
+                let _ = queue.send(vec![Delivery { news: News::Registered, waiter: None }]).await;
+            }
             self.standing.send_replace(Standing { live, last_seq: 0 });
         }
     }
@@ -191,7 +218,8 @@ impl Batch {
         let mut queued = None;
         for effect in applied.effects {
             if let Some(namespace) = self.concerns(deliveries, state, &effect) {
-                queued = Some(self.push(&namespace, Delivery { place, effect, waiter: None }));
+                let news = News::Applied(place, effect);
+                queued = Some(self.push(&namespace, Delivery { news, waiter: None }));
             }
         }
         let Some(waiter) = waiter else { return };
@@ -247,6 +275,10 @@ impl Batch {
         if owner.node == deliveries.me && deliveries.registered(state) == Some(owner.incarnation) {
             self.standing = Standing { live: Some(owner.incarnation), last_seq: 0 };
             self.standing_changed = true;
+            // In order with the packets: those before were another incarnation's.
+            for (namespace, _) in deliveries.queues() {
+                self.push(&namespace, Delivery { news: News::Registered, waiter: None });
+            }
         }
     }
 

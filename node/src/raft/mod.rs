@@ -47,7 +47,7 @@ pub use ended::{Ended, LeaderWatch};
 pub use inspect::inspect;
 pub use planted::PlantedBug;
 pub use pump::Pump;
-pub use receipt::{Answer, Delivery, ProposeError, Receipt, Status, Waiter};
+pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter};
 pub use start::{Options, StartError, Threads};
 use state::{Change, Incarnation, Namespace, NodeId, Owner, State};
 pub use storage::MemoryDisk;
@@ -162,6 +162,12 @@ impl Raft {
     pub fn cluster_id(&self) -> Option<u64> {
         let cluster = self.core.directory.cluster();
         (cluster != 0).then_some(cluster)
+    }
+
+    /// Has this node register again, as if it had been given up.
+    #[cfg(test)]
+    pub(crate) fn lose_track(&self) {
+        self.core.deliveries.lose_track();
     }
 
     /// None while this node is not registered.

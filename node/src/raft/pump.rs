@@ -82,6 +82,15 @@ struct Queued {
     deadline: Instant,
 }
 
+/// When a change is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// While the pump is open.
+    Open,
+    /// While it is fenced, too.
+    Ahead,
+}
+
 impl Pump {
     /// It refuses everything until it is opened.
     pub(crate) fn new(limits: PumpLimits) -> Self {
@@ -101,14 +110,22 @@ impl Pump {
 
     /// Proposes a change whose end `waiter` hears of, be it refused at once.
     pub fn propose_with(&self, change: Change, waiter: Waiter) {
-        if let Err((error, Some(waiter))) = self.push(change, Some(waiter)) {
+        if let Err((error, Some(waiter))) = self.push(change, Some(waiter), Entry::Open) {
+            waiter.answer(Err(error));
+        }
+    }
+
+    /// The same, also while this node is fenced: so it comes before all that is proposed once the
+    /// pump is open.
+    pub fn propose_ahead(&self, change: Change, waiter: Waiter) {
+        if let Err((error, Some(waiter))) = self.push(change, Some(waiter), Entry::Ahead) {
             waiter.answer(Err(error));
         }
     }
 
     /// Proposes a change whose fate nobody will ask for.
     pub fn propose_quiet(&self, change: Change) -> Result<(), ProposeError> {
-        self.push(change, None).map_err(|(error, _waiter)| error)
+        self.push(change, None, Entry::Open).map_err(|(error, _waiter)| error)
     }
 
     /// Gives the waiter back if the change is refused.
@@ -116,12 +133,14 @@ impl Pump {
         &self,
         change: Change,
         waiter: Option<Waiter>,
+        entry: Entry,
     ) -> Result<(), (ProposeError, Option<Waiter>)> {
         let limits = &self.shared.limits;
         let bytes = CHANGE_BYTES + texts_len(&change);
         let deadline = Instant::now() + limits.timeout;
         let mut queue = self.shared.lock();
-        if let Some(error) = queue.refusal {
+        let is_exempt = entry == Entry::Ahead && queue.refusal == Some(ProposeError::NoQuorum);
+        if let Some(error) = queue.refusal.filter(|_| !is_exempt) {
             return Err((error, waiter));
         }
         let is_full = queue.changes.len() >= limits.changes || queue.bytes + bytes > limits.bytes;
@@ -144,6 +163,11 @@ impl Pump {
         if queue.refusal != Some(ProposeError::Draining) {
             queue.refusal = None;
         }
+    }
+
+    /// Whether changes are refused for want of a quorum.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.shared.lock().refusal == Some(ProposeError::NoQuorum)
     }
 
     /// Refuses what is queued and what comes, for want of a quorum. What was sent goes on.
@@ -402,8 +426,12 @@ impl<P: Propose> PumpTask<P> {
                 debug!(first_seq = batch.first_seq, "changes found no quorum");
                 self.deliveries.awaited.fail_from(batch.first_seq, ProposeError::NoQuorum);
             }
-            // Whoever ended the incarnation has answered those who waited.
-            Settled::Ended => debug!(incarnation = batch.incarnation, "incarnation is over"),
+            Settled::Ended => {
+                debug!(incarnation = batch.incarnation, "incarnation is over");
+                // Whoever ended it has answered those who waited, but not those of a batch that was
+                // numbered in that moment.
+                self.deliveries.awaited.fail_all(ProposeError::Timeout);
+            }
         }
     }
 

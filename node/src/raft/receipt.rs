@@ -116,14 +116,23 @@ impl fmt::Debug for Waiter {
     }
 }
 
-/// One applied change, on its way to the delivery task of its namespace.
+/// What the delivery task of a namespace is told, in the order of the log.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Where in the log it was applied.
-    pub place: Place,
-    pub effect: Effect,
-    /// Set on the node that proposed the change: to be answered once the effect has been acted on.
+    pub news: News,
+    /// To be answered once the news has been acted on; of a change, on the node that proposed it.
     pub waiter: Option<(Waiter, Outcome)>,
+}
+
+#[derive(Debug)]
+pub enum News {
+    /// A change was applied, at its place in the log.
+    Applied(Place, Effect),
+    /// This process has another incarnation from here on: no socket is its own any more, as far as
+    /// the cluster is concerned.
+    Registered,
+    /// This process is about to take proposals again: those for its open sockets come first.
+    Opening,
 }
 
 /// Where this node stands in its cluster.

@@ -194,7 +194,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.view.store(Arc::new(self.state.clone()));
-        self.deliveries.skipped_to(&self.state);
+        self.deliveries.skipped_to(&self.state).await;
         Ok(())
     }
 

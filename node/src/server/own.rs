@@ -31,8 +31,11 @@ pub(crate) struct Gate {
 impl Own {
     /// All that was added to be called; values stay.
     pub(crate) fn take_handlers(&mut self) -> Self {
-        let values =
-            Self { extensions: take(&mut self.extensions), data: take(&mut self.data), ..Self::default() };
+        let values = Self {
+            extensions: take(&mut self.extensions),
+            data: take(&mut self.data),
+            ..Self::default()
+        };
         std::mem::replace(self, values)
     }
 

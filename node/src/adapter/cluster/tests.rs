@@ -1,5 +1,7 @@
 //! Tests of a namespace on one node, with consensus and without a quorum, above no transport.
 
+mod renewal;
+
 use std::collections::VecDeque;
 
 use tempfile::TempDir;

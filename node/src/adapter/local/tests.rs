@@ -98,6 +98,45 @@ fn join_is_direct_at_once_and_agreed_from_its_place_in_the_log() {
 }
 
 #[test]
+fn packets_of_the_log_pass_those_by_that_are_adrift() {
+    let local = Local::new(2).with_session_keys(&SessionKeys::new(["n"]));
+    let [a, b] = [recipient(), recipient()];
+    local.insert(a.clone(), &["x".into(), "y".into()], session(json!({"n": 1})), |_| {});
+    let [first, second] = [1, 2].map(|index| Place { index, position: 0 });
+    local.cast_adrift(first);
+    local.insert(b.clone(), &["x".into()], None, |_| {});
+    let all = Target::default();
+    assert_eq!(met(&local, &all, Plane::Agreed), [b.id]);
+    assert_eq!(met(&local, &to(&["x", "y"]), Plane::Agreed), [b.id]);
+    assert_eq!(met(&local, &to(&[a.id.as_str()]), Plane::Agreed), []);
+    let mut parts = Vec::new();
+    let rooms: [&[ByteString]; 1] = [&["x".into()]];
+    local.visit_parts(&rooms, &all, Plane::Agreed, |recipient, _, _| parts.push(recipient.id));
+    assert_eq!(parts, [b.id]);
+    assert_eq!(met(&local, &to(&["x"]), Plane::Direct).len(), 2);
+
+    // Whoever is adrift has its packets up to where that began.
+    local.cast_adrift(second);
+    let places: BTreeMap<_, _> =
+        local.adrift().into_iter().map(|(recipient, place)| (recipient.id, place)).collect();
+    assert_eq!(places, BTreeMap::from([(a.id, first), (b.id, second)]));
+    assert!(local.adrift_by(&a.id, 7).is_none(), "another connection");
+    assert!(local.adrift_by(&a.id, 0).is_some());
+    local.remove(&b.id);
+
+    local.bring_in(&a.id, &["y".into(), "z".into()], session(json!({"n": 2})));
+    assert!(!local.has_adrift() && local.adrift().is_empty());
+    for plane in [Plane::Agreed, Plane::Direct] {
+        assert_eq!(met(&local, &to(&["x"]), plane), []);
+        assert_eq!(met(&local, &to(&["z"]), plane), [a.id]);
+    }
+    let of_session =
+        |n: u64| Target { filter: Some(json!({"n": n}).try_into().unwrap()), ..Target::default() };
+    assert_eq!(met(&local, &of_session(1), Plane::Agreed), []);
+    assert_eq!(met(&local, &of_session(2), Plane::Agreed), [a.id]);
+}
+
+#[test]
 fn join_whose_answer_was_given_up_counts_once_the_log_has_it() {
     let local = Local::new(1);
     let a = recipient();

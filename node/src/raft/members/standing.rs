@@ -152,7 +152,7 @@ async fn hold(core: &Core, incarnation: Incarnation) {
         next = Instant::now() + RENEW_PAUSE;
         if let (proto::Lease::Granted, Some(reply)) = (lease, reply) {
             core.own_lease.renew(asked, reply.committed);
-            core.pump.open();
+            open(core).await;
             set_status(core, Status::Ready);
             next = asked + core.own_lease.interval();
         } else if core.deliveries.planted == Some(PlantedBug::NoFence) {
@@ -162,6 +162,17 @@ async fn hold(core: &Core, incarnation: Incarnation) {
             core.pump.fence();
             set_status(core, Status::Fenced);
         }
+    }
+}
+
+/// Takes proposals again. Those by which namespaces ask for their open sockets come first, so that
+/// what an application has a socket do finds it this node's.
+async fn open(core: &Core) {
+    if core.pump.is_fenced() {
+        let asked = core.deliveries.ask_for_sockets();
+        // A namespace that is behind by more than this asks when it comes to it.
+        let _ = tokio::time::timeout(core.own_lease.interval(), asked).await;
+        core.pump.open();
     }
 }
 

@@ -334,6 +334,22 @@ async fn fenced_node_refuses_at_once_what_was_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_goes_ahead_is_taken_by_a_fenced_node_and_comes_first() {
+    let bench = bench(&[], Leader::Commits);
+    bench.pump.fence();
+    assert!(bench.pump.is_fenced());
+    let (waiter, ahead) = Receipt::pending();
+    bench.pump.propose_ahead(change(0), waiter);
+    assert_eq!(bench.pump.propose(change(1)).await, Err(ProposeError::NoQuorum));
+    bench.pump.open();
+    let receipts = [ahead, bench.pump.propose(change(2))];
+    for receipt in receipts {
+        assert_eq!(receipt.await, Ok(Outcome::Applied));
+    }
+    assert_eq!(bench.world().applied, [change(0), change(2)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn incarnation_that_ends_takes_its_changes_with_it() {
     let bench = bench(&[Leader::Refuses], Leader::Commits);
     let receipt = bench.pump.propose(change(0));

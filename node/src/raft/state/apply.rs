@@ -228,10 +228,12 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         let id = socket.to_bits();
-        if !self.owns(by, &id) || self.claim_of(&id) != claim {
+        // Nobody's, and this connection's last: its node was given up before it could say so.
+        let is_free = self.sockets.get(&id).is_some_and(|row| row.home.owner == Owner::NOBODY);
+        if !(self.owns(by, &id) || is_free) || self.claim_of(&id) != claim {
             return Outcome::UnknownSocket;
         }
-        let row = self.remove_socket(&id).expect("a socket that is owned is there");
+        let row = self.remove_socket(&id).expect("it was just looked at");
         self.sessions.leave(row.session, id, by.stamp_ms);
         let namespace = row.home.namespace.clone();
         effects.push(Effect::SocketGone { namespace, owner: by.owner, socket });

@@ -138,7 +138,8 @@ pub enum Change {
         socket: SocketId,
         claim: u64,
     },
-    /// A client is back for its socket, on the proposer's node.
+    /// A client is back for its socket, on the proposer's node; or the proposer is back, under a new
+    /// incarnation, with the client still connected.
     SocketClaim(Box<SocketClaim>),
     /// The leader gives up what is older than a namespace's window: packets, and sockets that are
     /// away.
@@ -238,8 +239,12 @@ pub struct SocketClaim {
     pub namespace: Namespace,
     /// The last packet that the client has; the beginning, if it has none.
     pub offset: Place,
-    /// Names the connection that claims: random, and never 0.
+    /// Names the connection that claims: random, and never 0; or the one that had the socket last,
+    /// if that [renews](Self::renews) it.
     pub key: u64,
+    /// The connection `key` had the socket when its node's incarnation ended, and has it still: its
+    /// node asks for it again. Refused if another connection has claimed it since.
+    pub renews: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -22,6 +22,9 @@ use crate::socketio::Payload;
 /// What a packet counts for beside its texts and attachments, so that small ones are bounded too.
 pub const KEPT_PACKET_BYTES: u64 = 320;
 
+/// How many packets in a row that leave a socket out are looked at.
+const MAX_SPARING: usize = 64;
+
 /// A packet as the window keeps it, without a hold on the log entry that it came in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptPacket {
@@ -342,12 +345,19 @@ impl Window {
         self.rooms.insert(room.into(), Channel { since, kept, evicted });
     }
 
-    /// The last packet of a room that `socket` is in, kept or gone.
+    /// The last packet of a room that `socket` is in, kept or gone, but for those that leave it out;
+    /// of many such in a row the last one.
     pub(super) fn last_in(&self, room: &str, socket: &SocketBits) -> Place {
         let Some(channel) = self.rooms.get(room) else { return Place::default() };
-        match channel.kept.last() {
-            Some(number) => self.packet(*number).place,
-            None => channel.evicted.missed_by(socket),
+        let mut latest = channel.kept.iter().rev().map(|number| self.packet(*number));
+        let meant = latest
+            .by_ref()
+            .take(MAX_SPARING)
+            .find(|packet| packet.spared().as_ref() != Some(socket));
+        match (meant, channel.kept.last()) {
+            (Some(packet), _) => packet.place,
+            (None, Some(last)) if latest.next().is_some() => self.packet(*last).place,
+            (None, _) => channel.evicted.missed_by(socket),
         }
     }
 

@@ -215,7 +215,8 @@ impl State {
     }
 
     /// A client is back. Its socket moves to the proposer, whoever had it; one that missed
-    /// packets which are gone is over, for it would not notice.
+    /// packets which are gone is over, for it would not notice. A claim that renews takes nothing
+    /// from anyone.
     pub(super) fn socket_claim(
         &mut self,
         by: Proposer,
@@ -230,6 +231,14 @@ impl State {
         let Some(kept) = window.kept(&id) else { return Outcome::UnknownSocket };
         let is_forged = row.pid != claim.pid.to_bits() || claim.offset > by.place;
         if is_forged || kept.is_over || row.home.namespace != claim.namespace {
+            return Outcome::UnknownSocket;
+        }
+        if claim.renews && kept.claim == claim.key && row.home.owner == by.owner {
+            // Asked twice.
+            return Outcome::Applied;
+        }
+        let is_free = row.home.owner == Owner::NOBODY && kept.claim == claim.key;
+        if claim.renews && !is_free {
             return Outcome::UnknownSocket;
         }
         let from = claim.offset.max(kept.start);

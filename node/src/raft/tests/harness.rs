@@ -16,7 +16,7 @@ use crate::raft::config::{ClusterConfig, Durability, RaftConfig};
 use crate::raft::state::{
     Change, Effect, Packet, Pid, SessionId, SessionKeys, SocketId, SocketUp, State, Target,
 };
-use crate::raft::{Delivery, Options, Raft, Status, Threads};
+use crate::raft::{Delivery, News, Options, Raft, Status, Threads};
 use crate::socketio::Payload;
 
 /// How long a condition may take on a busy machine.
@@ -209,8 +209,8 @@ impl Deliveries {
         let stop = node.stop.clone();
         node.server.spawn(async move {
             while let Some(Some(batch)) = stop.run_until_cancelled(queue.recv()).await {
-                for Delivery { effect, waiter, .. } in batch {
-                    if let Effect::Packet(packet, _) = effect {
+                for Delivery { news, waiter } in batch {
+                    if let News::Applied(_, Effect::Packet(packet, _)) = news {
                         seen.lock().unwrap().push(packet.payload.json.to_string());
                     }
                     if let Some((waiter, outcome)) = waiter {

@@ -116,6 +116,7 @@ fn change_to_wire(change: &Change) -> proto::Change {
             offset_index: claim.offset.index,
             offset_position: claim.offset.position,
             key: claim.key,
+            renews: claim.renews,
         }),
         Change::WindowExpired { namespace } => {
             Kind::WindowExpired(proto::WindowExpired { namespace: text_to_wire(namespace) })
@@ -201,6 +202,7 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
             namespace: text(claim.namespace)?,
             offset: Place { index: claim.offset_index, position: claim.offset_position },
             key: claim.key,
+            renews: claim.renews,
         })),
         Kind::WindowExpired(expired) => {
             Change::WindowExpired { namespace: text(expired.namespace)? }
@@ -354,6 +356,7 @@ mod tests {
                 namespace: "/chat".into(),
                 offset: Place { index: 1 << 40, position: 3 },
                 key: 5,
+                renews: true,
             })),
             Change::WindowExpired { namespace: "/chat".into() },
         ]

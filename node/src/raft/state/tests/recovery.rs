@@ -1,6 +1,8 @@
 //! Sockets that are away and come back: each rule by example, then all of them against a model that
 //! hands every packet to every socket at once.
 
+mod renewal;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -41,6 +43,7 @@ fn claim(n: u8, offset: Place, key: u64) -> Change {
         namespace: "/".into(),
         offset,
         key,
+        renews: false,
     }))
 }
 
@@ -290,6 +293,22 @@ fn quiet_client_comes_back_though_its_last_packet_is_gone() {
 }
 
 #[test]
+fn own_packets_to_a_room_that_was_left_are_not_missed() {
+    let terms = RecoveryTerms { max_bytes: 1_000, ..ROOMY };
+    let mut log = Log::new();
+    log.propose(1, up(1, terms, &["a"]));
+    let mine = socket(1);
+    log.propose(1, packet(Target { rooms: rooms(&["a"]), ..except(&[mine.as_str()]) }));
+    log.propose(1, leave(1, &["a"]));
+    log.propose(1, packet(to(&["a"])));
+    let kept = log.place(1, packet(to(&[mine.as_str()])));
+    log.propose(1, packet(to(&["a"])));
+    log.propose(1, packet(to(&["a"])));
+    assert_eq!(log.state.window_numbers().packets, 3);
+    assert_eq!(missed(&log.propose(2, claim(1, Place::default(), 7))), Some(vec![kept]));
+}
+
+#[test]
 fn room_that_was_left_is_not_forgotten_with_its_packets() {
     let terms = RecoveryTerms { max_bytes: 1_000, ..ROOMY };
     let mut log = Log::new();
@@ -363,6 +382,9 @@ enum Step {
     Gone(u8),
     /// A client comes back with one of its last packets, or none.
     Claim(u8, usize),
+    /// A node asks again for a socket that has all but its last packets; or for one that had it on a
+    /// connection before its last.
+    Renew(u64, u8, usize, bool),
     Expire(u64),
     NodeDies(u64),
     Snapshot,
@@ -442,6 +464,8 @@ fn a_step() -> impl Strategy<Value = Step> {
         3 => n().prop_map(Step::Detach),
         1 => n().prop_map(Step::Gone),
         6 => (n(), 0..8_usize).prop_map(|(n, back)| Step::Claim(n, back)),
+        4 => (1..=3_u64, n(), 0..8_usize, prop::bool::weighted(0.2))
+            .prop_map(|(node, n, back, stale)| Step::Renew(node, n, back, stale)),
         2 => (0..100_u64).prop_map(Step::Expire),
         1 => (1..=3_u64).prop_map(Step::NodeDies),
         1 => Just(Step::Snapshot),
@@ -507,13 +531,17 @@ impl History {
                 }
             }
             Step::Gone(n) => {
-                if let Some(node) = self.owner_of(n) {
+                if self.log.state.socket(socket(n)).is_some() {
+                    // One that is nobody's may have ended on a node that was given up.
+                    let node = self.owner_of(n).unwrap_or_else(|| 1 + u64::from(n) % 3);
                     let claim = self.claim_of(n);
                     self.propose(node, Change::SocketGone { socket: socket(n), claim });
+                    assert!(self.log.state.socket(socket(n)).is_none());
                     self.model.forget(n);
                 }
             }
             Step::Claim(n, back) => self.come_back(n, back),
+            Step::Renew(node, n, back, is_stale) => self.renew(node, n, back, is_stale),
             Step::Expire(ahead_ms) => {
                 self.clock_ms += ahead_ms;
                 self.propose(3, Change::WindowExpired { namespace: "/".into() });
@@ -558,13 +586,37 @@ impl History {
 
     /// The client has all but its last `back` packets.
     fn come_back(&mut self, n: u8, back: usize) {
+        self.next_key += 1;
+        let key = self.next_key;
+        self.claim(1 + key % 3, n, back, |offset| claim(n, offset, key));
+    }
+
+    /// A node asks again for a socket whose client has all but its last `back` packets.
+    fn renew(&mut self, node: NodeId, n: u8, back: usize, is_stale: bool) {
+        let key = self.claim_of(n) + u64::from(is_stale) * 1_000;
+        match self.owner_of(n) {
+            _ if !self.model.meant.contains_key(&n) => {}
+            None if !is_stale => {
+                self.claim(node, n, back, |offset| renewal::renewal(n, offset, key));
+            }
+            owner => {
+                let before = self.log.state.socket(socket(n)).map(|row| row.owner());
+                let (applied, _) = self.propose(node, renewal::renewal(n, Place::default(), key));
+                let is_its_own = owner == Some(node) && !is_stale;
+                let outcome = if is_its_own { Outcome::Applied } else { Outcome::UnknownSocket };
+                assert_eq!((applied.outcome, applied.effects.len()), (outcome, 0));
+                assert_eq!(self.log.state.socket(socket(n)).map(|row| row.owner()), before);
+            }
+        }
+    }
+
+    fn claim(&mut self, node: NodeId, n: u8, back: usize, claim: impl Fn(Place) -> Change) {
         let Some(meant) = self.model.meant.get(&n).cloned() else { return };
         let has = meant.len().saturating_sub(back);
         let offset = has.checked_sub(1).map(|last| meant[last]).unwrap_or_default();
         let oldest = self.log.state.windows["/"].oldest();
         let is_gone = meant[has..].iter().any(|place| *place < oldest);
-        self.next_key += 1;
-        let (applied, _) = self.propose(1 + self.next_key % 3, claim(n, offset, self.next_key));
+        let (applied, _) = self.propose(node, claim(offset));
         match missed(&applied) {
             Some(missed) => {
                 assert!(!is_gone, "a gap that nobody would notice");
