@@ -94,7 +94,7 @@ client-test: build $(JS_INSTALLED) ## Official and raw clients against real clus
 	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent grpc
 	. $(JS)/timers/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent timers
 	. $(JS)/msgpack/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent msgpack
-	. $(JS)/options/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent options
+	. $(JS)/options/settings.sh && FLOTILLA_BIN=$(CURDIR)/$(FLOTILLA) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent options
 
 differential-test: build $(JS_INSTALLED) ## Raw scripts against a node and the official server: the same answers, byte for byte.
 	@for eio3 in false true; do \

@@ -7,31 +7,31 @@
     reason = "a benchmark prints what it measures by the real clock"
 )]
 
-use std::fs;
+mod measure;
+
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use flotilla::adapter::{Local, Outbox, OutboxLimits, Plane, Recipient};
 use flotilla::raft::state::{
-    Applied, Change, NodeUp, Pid, Proposal, Rooms, SessionFilter, SessionId, SessionKeys,
-    SessionValue, SocketId, SocketUp, State, Target, Verdict, next_revision,
+    Change, Pid, Rooms, SessionFilter, SessionId, SessionKeys, SessionValue, SocketId, SocketUp,
+    State, Target, next_revision,
 };
 use serde_json::json;
+
+use measure::{Bench, resident_bytes, time};
 
 const CLIENTS: usize = 100_000;
 /// Clients of one team.
 const TEAM: usize = 1000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-/// Changes to an entry; a view is published after each.
-const BATCH: usize = 32;
 
 fn main() {
     let clients: Vec<_> = (0..CLIENTS).map(|_| (SocketId::random(), SessionId::random())).collect();
     for (name, keys) in [("without index", SessionKeys::default()), ("with index", keys())] {
         println!("--- {name}");
         let before = resident_bytes();
-        let mut bench = Bench::new(keys.clone());
+        let mut bench = Bench::new(State::default().with_session_keys(keys.clone()));
         bench.run("socket up, session made", clients.iter().map(|client| up(*client)));
         bench.run("first write", clients.iter().zip(0..).map(|((_, id), n)| put(*id, 1, n)));
         // The second time memory is used again that the first has left.
@@ -89,7 +89,7 @@ fn local(clients: &[(SocketId, SessionId)], keys: &SessionKeys) -> Local {
     for ((socket, _), n) in clients.iter().zip(0..) {
         let recipient = Recipient::new(*socket, Arc::new(Outbox::new(OutboxLimits::default())));
         let value = SessionValue::parse(&session(n)).expect("an object");
-        local.insert(Arc::new(recipient), &[], Some(Arc::new(value)));
+        local.insert(Arc::new(recipient), &[], Some(Arc::new(value)), |_recipient| {});
     }
     local
 }
@@ -110,72 +110,4 @@ fn up((socket, session): (SocketId, SessionId)) -> Change {
 fn put(session_id: SessionId, time: usize, n: usize) -> Change {
     let expected = (0..time).fold(0, |revision, _| next_revision(revision, 1));
     Change::SessionPut { session: session_id, expected, value: session(n).into() }
-}
-
-struct Bench {
-    state: State,
-    index: u64,
-    seq: u64,
-    applied: Vec<Applied>,
-}
-
-impl Bench {
-    fn new(keys: SessionKeys) -> Self {
-        let state = State::default().with_session_keys(keys);
-        let mut bench = Self { state, index: 1, seq: 0, applied: Vec::new() };
-        let up = NodeUp {
-            boot: 1,
-            name: "n1".into(),
-            address: "127.0.0.1:1".into(),
-            version: "0".into(),
-        };
-        let changes = vec![Change::NodeUp(Box::new(up))];
-        let proposal = Proposal { node: 1, incarnation: 0, first_seq: 1, stamp_ms: 0, changes };
-        bench.state.apply(1, proposal, &mut bench.applied);
-        bench
-    }
-
-    /// Times the applying alone.
-    fn run(&mut self, name: &str, mut changes: impl Iterator<Item = Change>) {
-        let incarnation = self.state.alive(1).expect("the node is registered");
-        let (mut elapsed, mut count) = (Duration::ZERO, 0);
-        let mut view = self.state.clone();
-        loop {
-            let changes: Vec<Change> = changes.by_ref().take(BATCH).collect();
-            if changes.is_empty() {
-                break;
-            }
-            let first_seq = self.seq + 1;
-            count += changes.len();
-            self.seq += changes.len() as u64;
-            self.index += 1;
-            let proposal = Proposal { node: 1, incarnation, first_seq, stamp_ms: 0, changes };
-            let start = Instant::now();
-            self.applied.clear();
-            let verdict = self.state.apply(self.index, proposal, &mut self.applied);
-            assert_eq!(verdict, Verdict::Applied { skipped: 0 });
-            // As the apply task does: readers hold the view of before until here.
-            view = self.state.clone();
-            elapsed += start.elapsed();
-        }
-        black_box(view);
-        print_each(name, count, elapsed);
-    }
-}
-
-fn time(name: &str, count: usize, mut work: impl FnMut(usize)) {
-    let start = Instant::now();
-    (0..count).for_each(&mut work);
-    print_each(name, count, start.elapsed());
-}
-
-fn print_each(name: &str, count: usize, elapsed: Duration) {
-    println!("{name:32} {:>9.2} µs each", elapsed.as_secs_f64() * 1e6 / count as f64);
-}
-
-/// The process's resident memory.
-fn resident_bytes() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").expect("Linux shows a process its memory");
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok());
-    pages.expect("the second number is the resident pages") * 4096
 }

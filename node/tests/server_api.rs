@@ -170,7 +170,7 @@ async fn middleware_lets_in_refuses_and_prepares() {
                 let auth: Value = socket.auth().unwrap();
                 match auth["key"].as_str() {
                     Some("panic") => panic!("as the test wants"),
-                    Some("right") => Ok(()),
+                    Some("right" | "late") => Ok(()),
                     _ => Err(ConnectError::with_data("wrong key", json!({"tries": 1}))),
                 }
             })
@@ -180,6 +180,9 @@ async fn middleware_lets_in_refuses_and_prepares() {
                 socket.join("a").await.unwrap();
                 socket.join(["b", "c"]);
                 socket.leave("c");
+                if socket.auth::<Value>().unwrap()["key"] == "late" {
+                    return Err(ConnectError::new("too late"));
+                }
                 socket.emit("early", &1);
                 Ok(())
             })
@@ -195,6 +198,9 @@ async fn middleware_lets_in_refuses_and_prepares() {
     client.expect(r#"4/vault,{"message":"internal server error"}"#).await;
     client.ask("/nowhere", "").await;
     client.expect(r#"4/nowhere,{"message":"Invalid namespace"}"#).await;
+    client.ask("/vault", r#"{"key":"late"}"#).await;
+    client.expect(r#"4/vault,{"message":"too late"}"#).await;
+    assert!(node.io().of("/vault").rooms().is_empty(), "its joins went with it");
     client.ask("/vault", r#"{"key":"right"}"#).await;
     client.expect(r#"2/vault,["early",1]"#).await;
     client.accepted().await;

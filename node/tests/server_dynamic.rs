@@ -68,7 +68,10 @@ async fn pattern_makes_a_namespace_for_each_name_that_it_matches() {
     for name in ["/dynamic-", "/dynamic-1x", "/other"] {
         refused(&node, name, "").await;
     }
-    assert_eq!(*names.lock().unwrap(), ["/dynamic-1", "/dynamic-101", "/dynamic-13"]);
+    let made = ["/dynamic-1", "/dynamic-101", "/dynamic-13"];
+    assert_eq!(*names.lock().unwrap(), made);
+    let namespaces = node.io().namespaces();
+    assert_eq!(namespaces.iter().map(|namespace| namespace.name()).collect::<Vec<_>>(), made);
     assert!(node.io().of_pattern("(").is_err());
 }
 
