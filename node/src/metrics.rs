@@ -235,6 +235,8 @@ pub struct Recoveries {
     pub refused: Counter,
     /// Packets that were sent again, or for the first time, to those who have their sockets again.
     pub replayed: Counter,
+    /// Sockets whose client went away, and whose data was too large to be kept for it.
+    pub data_left_out: Counter,
 }
 
 impl Recoveries {
@@ -244,6 +246,7 @@ impl Recoveries {
             renewed: Counter::new(),
             refused: Counter::new(),
             replayed: Counter::new(),
+            data_left_out: Counter::new(),
         }
     }
 }
@@ -429,6 +432,12 @@ fn recoveries() -> impl Iterator<Item = Sample<u64>> {
             None,
             &RECOVERIES.replayed,
         ),
+        sample(
+            "flotilla_socket_data_left_out_total",
+            "Sockets whose clients went away, and whose data was too large to be kept for them.",
+            None,
+            &RECOVERIES.data_left_out,
+        ),
     ]
     .into_iter()
 }
@@ -556,10 +565,11 @@ pub struct Gauges {
     pub detached_sockets: u64,
     pub window_packets: u64,
     pub window_bytes: u64,
+    pub detached_data_bytes: u64,
 }
 
 impl Gauges {
-    pub fn samples(&self) -> [Sample<u64>; 18] {
+    pub fn samples(&self) -> [Sample<u64>; 19] {
         let gauge = |name, unit, help, value| Sample { name, unit, help, label: None, value };
         let count = |name, help, value| gauge(name, Unit::Count, help, value);
         [
@@ -628,6 +638,12 @@ impl Gauges {
                 Unit::Bytes,
                 "What they count for.",
                 self.window_bytes,
+            ),
+            gauge(
+                "flotilla_detached_data_bytes",
+                Unit::Bytes,
+                "What applications keep with sockets whose clients are away, of all nodes.",
+                self.detached_data_bytes,
             ),
         ]
     }

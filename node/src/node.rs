@@ -367,6 +367,7 @@ fn gauges(backbone: &Backbone, transport: &Transport) -> Gauges {
         detached_sockets: windows.detached as u64,
         window_packets: windows.packets as u64,
         window_bytes: windows.bytes,
+        detached_data_bytes: windows.data_bytes,
     }
 }
 

@@ -7,6 +7,7 @@ mod common;
 use std::time::Duration;
 
 use flotilla::adapter::RecoveryConfig;
+use flotilla::metrics::RECOVERIES;
 use flotilla::server::{Ack, Data, EventName, Io, Socket};
 use serde_json::{Value, json};
 
@@ -23,6 +24,9 @@ fn application(io: &Io) {
             .with(async |socket: Socket| {
                 socket.set_extension(Note("asked"));
                 socket.join("by middleware");
+                if socket.recovered() {
+                    socket.update_data(|data| data.insert("by".to_owned(), json!("middleware")));
+                }
                 socket.emit("welcome", "text");
                 Ok(())
             })
@@ -40,6 +44,16 @@ fn application(io: &Io) {
             })
             .on("tick", async |socket: Socket, Data(text): Data<String>| {
                 socket.itself().volatile().emit("tick", &text);
+            })
+            .on(
+                "note",
+                async |socket: Socket, Data((key, value)): Data<(String, Value)>, ack: Ack| {
+                    socket.update_data(|data| data.insert(key, value));
+                    ack.send(&()).unwrap();
+                },
+            )
+            .on("data", async |socket: Socket, ack: Ack| {
+                ack.send(&(&*socket.data(),)).unwrap();
             })
             .on("watch", async |socket: Socket, ack: Ack| {
                 socket.on_any_outgoing(async |socket: Socket, EventName(name): EventName| {
@@ -251,4 +265,71 @@ async fn client_of_a_draining_node_comes_back_to_another() {
     call(&mut other, "/kept", r#"["to","a",2]"#).await;
     assert_eq!(event(&mut client, "/kept").await[1], json!(2));
     tokio::time::timeout(Duration::from_secs(30), drained).await.unwrap().unwrap().unwrap();
+}
+
+/// What the application keeps with a client's socket.
+async fn data(client: &mut Client, namespace: &str) -> Value {
+    client.send(&format!("2{namespace},7[\"data\"]")).await;
+    let text = client.text().await;
+    let answer = text.strip_prefix(&format!("3{namespace},7")).expect(&text);
+    serde_json::from_str::<Value>(answer).unwrap()[0].take()
+}
+
+#[tokio::test]
+async fn data_comes_back_on_the_same_node_and_on_another() {
+    let [first, second, _third] = start_three(application).await;
+    let mut client = first.open().await;
+    let (kept, _, _) = join(&mut client, "/asked", "").await;
+    assert_eq!(data(&mut client, "/asked").await, json!({}));
+    call(&mut client, "/asked", r#"["note","a",{"b":[1,null]}]"#).await;
+    drop(client);
+    away(&first, "/asked", &kept.id).await;
+    let mut client = first.open().await;
+    let (_, _, state) = join(&mut client, "/asked", &kept.auth()).await;
+    assert_eq!(state[1], json!(true));
+    let expected = json!({"a": {"b": [1, null]}, "by": "middleware"});
+    assert_eq!(data(&mut client, "/asked").await, expected);
+    call(&mut client, "/asked", r#"["note","by","client"]"#).await;
+    call(&mut client, "/asked", r#"["note","c",2]"#).await;
+    drop(client);
+    away(&second, "/asked", &kept.id).await;
+    let mut client = second.open().await;
+    join(&mut client, "/asked", &kept.auth()).await;
+    // What middleware writes now is newer than what was kept.
+    let expected = json!({"a": {"b": [1, null]}, "by": "middleware", "c": 2});
+    assert_eq!(data(&mut client, "/asked").await, expected);
+}
+
+#[tokio::test]
+async fn data_comes_along_when_a_half_open_connection_is_taken_over() {
+    let [first, second, _third] = start_three(application).await;
+    let mut half_open = vec![first.open().await];
+    let (kept, _, _) = join(&mut half_open[0], "/kept", "").await;
+    call(&mut half_open[0], "/kept", r#"["note","a",1]"#).await;
+    for (node, note) in [(&first, "b"), (&second, "c"), (&first, "d")] {
+        let mut client = node.open().await;
+        let (back, _, state) = join(&mut client, "/kept", &kept.auth()).await;
+        assert_eq!((&back.id, &state[1]), (&kept.id, &json!(true)));
+        call(&mut client, "/kept", &json!(["note", note, 1]).to_string()).await;
+        half_open.push(client);
+    }
+    let last = half_open.last_mut().unwrap();
+    assert_eq!(data(last, "/kept").await, json!({"a": 1, "b": 1, "c": 1, "d": 1}));
+}
+
+#[tokio::test]
+async fn data_that_is_too_large_is_left_out_and_counted() {
+    let node = start(application).await;
+    let mut client = node.open().await;
+    let (kept, _, _) = join(&mut client, "/kept", "").await;
+    let text = "x".repeat(16 << 10);
+    call(&mut client, "/kept", &json!(["note", "a", text]).to_string()).await;
+    let before = RECOVERIES.data_left_out.total();
+    drop(client);
+    away(&node, "/kept", &kept.id).await;
+    assert_eq!(RECOVERIES.data_left_out.total(), before + 1);
+    let mut client = node.open().await;
+    let (back, _, _) = join(&mut client, "/kept", &kept.auth()).await;
+    assert_eq!(back.id, kept.id);
+    assert_eq!(data(&mut client, "/kept").await, json!({}));
 }

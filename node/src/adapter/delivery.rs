@@ -103,7 +103,7 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) -> Heard 
             });
         }
         Effect::SocketTaken { socket, claim, .. } => adapter.take_away(&socket, claim),
-        Effect::SocketRecovered { recovered, .. } => adapter.let_back_in(*recovered),
+        Effect::SocketRecovered { recovered, .. } => return adapter.let_back_in(*recovered),
         // The connection took the socket out when it ended.
         Effect::SocketGone { .. } => {}
         Effect::NodeUp { .. } | Effect::NodeDown { .. } => {}

@@ -13,6 +13,7 @@ mod questions;
 mod recipient;
 mod recovery;
 mod renewal;
+mod replays;
 mod rooms;
 
 pub use acks::Answers;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -33,8 +34,8 @@ pub struct Encoded {
     is_volatile: bool,
     /// By itself it is no reason to compress a response that it is in.
     is_uncompressed: bool,
-    /// When it was encoded, for the delivery delay.
-    pub encoded_at: Instant,
+    /// When it was encoded, unless its recipients were away then.
+    encoded_at: Option<Instant>,
 }
 
 impl Encoded {
@@ -118,7 +119,7 @@ impl Encoded {
             legacy: LegacyForms::default(),
             is_volatile: false,
             is_uncompressed: false,
-            encoded_at: Instant::now(),
+            encoded_at: Some(Instant::now()),
         }
     }
 
@@ -136,6 +137,20 @@ impl Encoded {
             packet.is_uncompressed = true;
         }
         self
+    }
+
+    /// Marks a packet that nobody shares yet as one that its recipients missed: it may be sent to the
+    /// last of them long after it was encoded for the first.
+    pub fn into_replay(mut self: Arc<Self>) -> Arc<Self> {
+        if let Some(packet) = Arc::get_mut(&mut self) {
+            packet.encoded_at = None;
+        }
+        self
+    }
+
+    /// How long it has been on its way, for the delivery delay; none if its recipients missed it.
+    pub fn delay(&self, now: Instant) -> Option<Duration> {
+        self.encoded_at.map(|encoded_at| now.duration_since(encoded_at))
     }
 
     /// Whether a response that it is in may be compressed for its sake.

@@ -98,6 +98,10 @@ impl Watcher for Projection {
 pub(super) struct Heard(Vec<(Arc<Recipient>, Payload)>);
 
 impl Heard {
+    pub(super) fn add(&mut self, recipient: &Arc<Recipient>, payload: Payload) {
+        self.0.push((recipient.clone(), payload));
+    }
+
     pub(super) fn tell(self) {
         for (recipient, payload) in self.0 {
             if let Some(above) = recipient.above() {
@@ -199,7 +203,7 @@ impl Adapter {
                 recipient.outbox.push(packet.clone());
             }
             if anyone_hears && recipient.hears() {
-                heard.0.push((recipient.clone(), parts[part].payload.clone()));
+                heard.add(recipient, parts[part].payload.clone());
             }
         });
         heard

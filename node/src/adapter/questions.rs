@@ -106,6 +106,11 @@ impl Cluster {
         nodes.filter(|node| *node != me && view.alive(*node).is_some()).collect()
     }
 
+    /// Whether a node can be asked at the moment.
+    pub fn is_in_reach(&self, node: NodeId) -> bool {
+        self.peers.is_up(node)
+    }
+
     /// Tells a node something that needs no answer, behind all that it was told before.
     pub fn tell_node(&self, node: NodeId, namespace: Namespace, question: Question) {
         // It is told at most once: what a full queue refuses is counted there.

@@ -34,6 +34,14 @@ pub enum Phase {
 pub trait Above: Any + Send + Sync {
     /// An event was queued for the socket, which [hears](super::Adapter::hear) of them.
     fn handle_outgoing(self: Arc<Self>, event: &Payload);
+
+    /// What the application keeps with the socket, as the text of a JSON object, for the time in
+    /// which its client is away; none if that is nothing, or too much.
+    fn data(self: Arc<Self>) -> Option<String>;
+
+    /// The cluster gave the client its old socket back, with the data that it was away with. Called
+    /// before anyone can see that it is connected.
+    fn restore(self: Arc<Self>, data: Option<&str>);
 }
 
 /// A socket's address: where to push its packets, how far it has come, and which acks it owes.

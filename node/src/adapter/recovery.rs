@@ -14,13 +14,15 @@ use serde::Deserialize;
 
 use super::cluster::Adapter;
 use super::outbox::Encoded;
-use super::projection::Part;
+use super::projection::{Heard, Part};
 use super::recipient::{Phase, Recipient};
+use super::replays::Replays;
 use crate::engineio::{CloseReason, Revision};
 use crate::metrics;
 use crate::raft::Receipt;
 use crate::raft::state::{
-    Backlog, Change, Pid, Place, Recovered, RecoveryTerms, SocketClaim, SocketId,
+    Backlog, Change, KeptPacket, NodeId, Pid, Place, Recovered, RecoveryTerms, SocketClaim,
+    SocketId,
 };
 use crate::random;
 use crate::socketio::Payload;
@@ -54,11 +56,15 @@ pub(super) struct Recovery {
     reached: Mutex<Place>,
     /// Sockets that are adrift are about to be asked for again.
     pub(super) asks_again: AtomicBool,
+    /// What clients missed that came back lately.
+    replays: Arc<Replays>,
 }
 
 impl Recovery {
     pub(super) fn new(config: RecoveryConfig) -> Self {
-        Self { config, reached: Mutex::default(), asks_again: AtomicBool::new(false) }
+        let replays = Arc::new(Replays::new(config.max_bytes));
+        let asks_again = AtomicBool::new(false);
+        Self { config, reached: Mutex::default(), asks_again, replays }
     }
 
     pub(super) fn terms(&self) -> RecoveryTerms {
@@ -230,6 +236,15 @@ impl Adapter {
         Claim::parse(auth, self.cluster_id())
     }
 
+    /// The node that has the socket which a client wants back, as far as this one knows: none if it
+    /// is away, or not the client's.
+    pub fn owner_of(&self, claim: &Claim) -> Option<NodeId> {
+        let view = self.view();
+        let socket = view.socket(claim.socket)?;
+        let is_its = socket.pid() == claim.pid && *socket.namespace() == self.name;
+        (is_its && !socket.is_detached()).then(|| socket.owner().node)
+    }
+
     /// Asks the cluster for a socket. Once it is given, the delivery task queues what the client
     /// missed and its CONNECT, and moves the socket to [`Phase::Connected`].
     pub fn claim(&self, recipient: Arc<Recipient>, claim: &Claim) -> Receipt {
@@ -268,7 +283,8 @@ impl Adapter {
             return self.leave_namespace(recipient);
         }
         let (socket, claim) = (recipient.id, recipient.claim);
-        self.end(recipient, Change::SocketDetached { socket, claim });
+        let data = recipient.above().and_then(|above| above.data()).map(Into::into);
+        self.end(recipient, Change::SocketDetached { socket, claim, data });
     }
 
     /// Another connection has the socket: the one that had it is over, and most likely has been for
@@ -283,7 +299,7 @@ impl Adapter {
 
     /// Lets a socket back in: what its client missed is queued, then its CONNECT, and it takes
     /// part. The official server has this order, and the client expects it.
-    pub(super) fn let_back_in(&self, recovered: Recovered) {
+    pub(super) fn let_back_in(&self, recovered: Recovered) -> Heard {
         // Held, so that the end of its connection comes before all of this or after it.
         let mut connecting = self.connecting();
         let Some(socket) = connecting.remove(&(recovered.socket, recovered.claim)) else {
@@ -291,47 +307,69 @@ impl Adapter {
             // It never went, or its connection ended in the meantime and has said so already.
             return self.bring_in(recovered);
         };
-        let Recovered { rooms, session, value, backlog, .. } = recovered;
+        let Recovered { rooms, session, value, data, backlog, .. } = recovered;
         let recipient = &socket.recipient;
         // Another connection of this node may have it still, from before the cluster gave it up.
         if let Some(before) = self.local.remove(&recipient.id) {
             before.outbox.close(CloseReason::ForcedServerClose);
         }
         metrics::RECOVERIES.recovered.add(1);
-        self.replay(recipient, &backlog, socket.seam);
+        let heard = self.replay(recipient, &backlog, socket.seam);
         recipient.set_session(session);
+        if let Some(above) = recipient.above() {
+            above.restore(data.as_deref());
+        }
         let connect = self.connect_packet(&socket);
         self.local.insert(socket.recipient, &rooms, value, |recipient| {
             recipient.advance(Phase::Connected);
             recipient.outbox.push_news(connect);
         });
+        heard
     }
 
-    /// Queues what a socket missed. `seam`: the packet that its client has some parts of, and the key
-    /// of the last of them.
+    /// Queues what a socket missed; who hears of it. `seam`: the packet that its client has some
+    /// parts of, and the key of the last of them.
     pub(super) fn replay(
         &self,
-        recipient: &Recipient,
+        recipient: &Arc<Recipient>,
         backlog: &Backlog,
         seam: Option<(Place, u32)>,
-    ) {
+    ) -> Heard {
         let missed = backlog.packets();
         metrics::RECOVERIES.replayed.add(missed.len() as u64);
+        let hears = recipient.hears();
+        let mut heard = Heard::default();
         for packet in missed {
             let has = seam.filter(|(place, _)| *place == packet.place).map(|(_, key)| key);
-            let payloads = self
-                .missed_parts(&packet, backlog, has)
-                .unwrap_or_else(|| vec![self.with_offset(&packet.payload, packet.place)]);
-            for payload in &payloads {
-                recipient.outbox.push(self.encode(Kind::Event, None, payload));
-                // Of one that is new nobody hears yet.
-                if recipient.hears()
-                    && let Some(above) = recipient.above()
-                {
-                    above.handle_outgoing(payload);
+            let Some(parts) = self.missed_parts(&packet, backlog, has) else {
+                recipient.outbox.push(self.frames_again(&packet));
+                if hears {
+                    heard.add(recipient, self.with_offset(&packet.payload, packet.place));
+                }
+                continue;
+            };
+            for part in parts {
+                recipient.outbox.push(self.encode(Kind::Event, None, &part));
+                if hears {
+                    heard.add(recipient, part);
                 }
             }
         }
+        heard
+    }
+
+    /// A packet as those get it who missed it, with its offset: one encode for all of them.
+    fn frames_again(&self, packet: &KeptPacket) -> Arc<Encoded> {
+        let encode = || {
+            let payload = self.with_offset(&packet.payload, packet.place);
+            self.encode(Kind::Event, None, &payload).into_replay()
+        };
+        let Some(Recovery { replays, .. }) = &self.recovery else { return encode() };
+        let frames = replays.frames(packet.place, encode);
+        if replays.must_be_watched() {
+            self.cluster.spawn(replays.clone().forget_once_idle());
+        }
+        frames
     }
 
     pub(super) fn connect_packet(&self, socket: &Connecting) -> Arc<Encoded> {

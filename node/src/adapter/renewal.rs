@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use tracing::{info, warn};
 
 use super::cluster::{Adapter, SETTLE_RETRY};
+use super::projection::Heard;
 use super::recipient::{Phase, Recipient};
 use crate::engineio::CloseReason;
 use crate::metrics;
@@ -103,11 +104,14 @@ impl Adapter {
     }
 
     /// A socket is this node's again: what passed it by is queued.
-    pub(super) fn bring_in(&self, recovered: Recovered) {
+    pub(super) fn bring_in(&self, recovered: Recovered) -> Heard {
         let Recovered { socket, claim, rooms, value, backlog, .. } = recovered;
-        let Some(recipient) = self.local.adrift_by(&socket, claim) else { return };
+        let Some(recipient) = self.local.adrift_by(&socket, claim) else {
+            return Heard::default();
+        };
         metrics::RECOVERIES.renewed.add(1);
-        self.replay(&recipient, &backlog, None);
+        let heard = self.replay(&recipient, &backlog, None);
         self.local.bring_in(&socket, &rooms, value);
+        heard
     }
 }

@@ -1,6 +1,6 @@
 //! What one node tells another, and how large it is.
 
-use crate::raft::state::{Namespace, NodeId, Owner, SocketId, Target};
+use crate::raft::state::{Namespace, NodeId, SocketId, Target};
 use crate::socketio::Payload;
 
 /// A message between two nodes.
@@ -26,8 +26,6 @@ pub enum Question {
     ServerEvent(Payload),
     /// The handshakes and the data of these sockets, as far as they are the receiver's.
     Details(Vec<SocketId>),
-    /// The sender has told its application of the sockets that ended with this incarnation.
-    Told(Owner),
 }
 
 /// A direct or volatile emit.
@@ -74,7 +72,6 @@ impl Message {
                         + match question {
                             Question::ServerEvent(event) => payload_bytes(event),
                             Question::Details(sockets) => size_of_val(sockets.as_slice()),
-                            Question::Told(_) => 0,
                         }
                 }
             }

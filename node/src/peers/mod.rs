@@ -188,6 +188,11 @@ impl Peers {
         self.0.links.load().values().filter(|link| link.is_up()).count()
     }
 
+    /// Whether a peer listens to this node at the moment.
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.0.links.load().get(&node).is_some_and(|link| link.is_up())
+    }
+
     /// Bytes that wait, for all peers together.
     pub fn queue_bytes(&self) -> usize {
         self.0.links.load().values().map(|link| link.queue_bytes()).sum()

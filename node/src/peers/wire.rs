@@ -7,7 +7,7 @@ use proto::ask::Question as AskQuestion;
 use proto::message::Kind;
 
 use super::message::{Broadcast, Message, Question};
-use crate::raft::state::{Owner, SocketId};
+use crate::raft::state::SocketId;
 use crate::raft::wire::{WireError, target_from_wire, target_to_wire};
 use crate::socketio::Payload;
 
@@ -77,9 +77,6 @@ fn question_to_wire(question: Question) -> AskQuestion {
             let bits: Vec<_> = sockets.into_iter().map(SocketId::to_bits).collect();
             AskQuestion::Sockets(bits.concat().into())
         }
-        Question::Told(Owner { node, incarnation }) => {
-            AskQuestion::Told(proto::Incarnation { node, incarnation })
-        }
     }
 }
 
@@ -92,9 +89,6 @@ fn question_from_wire(question: AskQuestion) -> Result<Question, WireError> {
                 return Err(WireError::Invalid("sockets"));
             }
             Ok(Question::Details(ids.iter().copied().map(SocketId::from_bits).collect()))
-        }
-        AskQuestion::Told(proto::Incarnation { node, incarnation }) => {
-            Ok(Question::Told(Owner { node, incarnation }))
         }
     }
 }
@@ -156,7 +150,6 @@ mod tests {
             ask(None, Question::ServerEvent(broadcast().payload)),
             ask(Some(0), Question::Details(Vec::new())),
             ask(Some(7), Question::Details(vec![SocketId::random(), SocketId::random()])),
-            ask(None, Question::Told(Owner { node: 7, incarnation: u64::MAX })),
             Message::Answer { request: 2, payload: None },
             Message::Answer { request: 3, payload: Some(broadcast().payload) },
         ] {

@@ -10,7 +10,6 @@ use bytestring::ByteString;
 use tokio::sync::{mpsc, watch};
 
 use super::awaited::Awaited;
-use super::ended::Ends;
 use super::planted::PlantedBug;
 use super::receipt::{Delivery, News, ProposeError, Receipt, Waiter};
 use super::state::{
@@ -53,7 +52,8 @@ pub(crate) struct Deliveries {
     /// The log index up to which everything has been handed to the namespaces' queues.
     pub(crate) handed_over: watch::Sender<u64>,
     queues: Mutex<HashMap<Namespace, mpsc::Sender<Vec<Delivery>>>>,
-    pub(crate) ends: Ends,
+    /// How many sockets have ever waited to be told of.
+    pub(crate) departures: watch::Sender<u64>,
     pub(crate) planted: Option<PlantedBug>,
 }
 
@@ -67,7 +67,7 @@ impl Deliveries {
             peers: watch::Sender::new(Arc::new([])),
             handed_over: watch::Sender::new(0),
             queues: Mutex::default(),
-            ends: Ends::default(),
+            departures: watch::Sender::new(0),
             planted: None,
         }
     }
@@ -121,6 +121,11 @@ impl Deliveries {
         self.peers.send_replace(peers.collect());
     }
 
+    fn publish_departures(&self, state: &State) {
+        let end = state.departures_end();
+        self.departures.send_if_modified(|known| mem::replace(known, end) != end);
+    }
+
     /// [`PlantedBug::DeliveryBeforeCommit`].
     pub(crate) fn deliver_unagreed(&self, origin: Owner, changes: &[Change]) {
         for change in changes {
@@ -160,6 +165,7 @@ impl Deliveries {
     /// The state was replaced by a snapshot: what came between was not delivered.
     pub(crate) async fn skipped_to(&self, state: &State) {
         self.publish_peers(state);
+        self.publish_departures(state);
         self.handed_over.send_replace(state.index());
         let live = self.registered(state);
         let before = self.standing.send_replace(Standing::default());
@@ -307,6 +313,7 @@ impl Batch {
         if self.peers_changed {
             deliveries.publish_peers(state);
         }
+        deliveries.publish_departures(state);
         for (namespace, mut batch) in self.namespaces {
             if let Some(queue) = deliveries.queue(&namespace) {
                 match queue.send(batch).await {

@@ -8,9 +8,9 @@ mod awaited;
 pub mod config;
 mod core;
 mod deliveries;
-mod ended;
 mod gather;
 mod inspect;
+mod leader_watch;
 mod log_store;
 mod members;
 mod network;
@@ -43,13 +43,13 @@ use tracing::{info, warn};
 pub use self::core::Clock;
 use self::core::Core;
 pub use deliveries::Peer;
-pub use ended::{Ended, LeaderWatch};
 pub use inspect::inspect;
+pub use leader_watch::LeaderWatch;
 pub use planted::PlantedBug;
 pub use pump::Pump;
 pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter};
 pub use start::{Options, StartError, Threads};
-use state::{Change, Incarnation, Namespace, NodeId, Owner, State};
+use state::{Change, Incarnation, Namespace, NodeId, State};
 pub use storage::MemoryDisk;
 
 /// How long a draining node waits for each step that needs the others.
@@ -138,15 +138,9 @@ impl Raft {
         self.core.deliveries.peers.subscribe()
     }
 
-    /// The incarnations that ended since the first call, until they are
-    /// [forgotten](Self::forget_ended).
-    pub fn ended(&self) -> watch::Receiver<Arc<Vec<Arc<Ended>>>> {
-        self.core.deliveries.ends.subscribe()
-    }
-
-    /// Someone has told of this end.
-    pub fn forget_ended(&self, owner: Owner) {
-        self.core.deliveries.ends.forget(owner);
+    /// Tells when [more sockets](State::departed) wait for someone to be told of them.
+    pub fn departures(&self) -> watch::Receiver<u64> {
+        self.core.deliveries.departures.subscribe()
     }
 
     pub fn node_id(&self) -> NodeId {

@@ -262,10 +262,12 @@ fn texts_len(change: &Change) -> usize {
         | Change::NodeDraining
         | Change::NodeDown { .. }
         | Change::SocketGone { .. }
-        | Change::SocketDetached { .. }
         | Change::SessionExpired { .. }
         | Change::SessionTouch { .. }
-        | Change::SessionDestroy { .. } => 0,
+        | Change::SessionDestroy { .. }
+        | Change::HearDeparted
+        | Change::DepartedTold { .. } => 0,
+        Change::SocketDetached { data, .. } => data.as_ref().map_or(0, |data| data.len()),
         Change::SocketUp(up) => up.namespace.len() + texts(&up.rooms),
         Change::SocketClaim(claim) => claim.namespace.len(),
         Change::WindowExpired { namespace } => namespace.len(),

@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::deliveries::{Batch, Deliveries};
 use super::planted::PlantedBug;
 use super::snapshots::Snapshots;
-use super::state::{self, Change, Effect, Owner, Place, State, Verdict};
+use super::state::{self, Change, Owner, Place, State, Verdict};
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use super::wire::decode_proposal;
 
@@ -92,8 +92,6 @@ impl StateMachine {
         if proposal.changes.iter().any(|change| matches!(change, Change::NodeDraining)) {
             batch.note_peers();
         }
-        let may_end = |change| matches!(change, &Change::NodeDown { .. } | &Change::NodeUp(_));
-        let before = proposal.changes.iter().any(may_end).then(|| self.state.clone());
         match self.state.apply(index, proposal, &mut self.changes) {
             Verdict::Applied { .. } => {}
             Verdict::Refused { .. } => applied.refused = true,
@@ -105,11 +103,6 @@ impl StateMachine {
         for change in self.changes.drain(..) {
             if let state::Outcome::Registered { incarnation, .. } = change.outcome {
                 applied.incarnation = Some(incarnation);
-            }
-            for effect in &change.effects {
-                if let (Effect::NodeDown { owner }, Some(before)) = (effect, &before) {
-                    self.deliveries.ends.note(*owner, index, before);
-                }
             }
             let place = Place::of(index, first_seq, change.seq);
             batch.add(&self.deliveries, &self.state, place, proposer, change);

@@ -460,6 +460,9 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
         }
     }
     let adapter = &socket.namespace_inner().adapter;
+    if let Some(claim) = &claim {
+        socket.look_for_previous(claim).await;
+    }
     let rooms = socket.take_early_rooms();
     let give_up = Instant::now() + CONNECT_PATIENCE;
     loop {

@@ -20,6 +20,7 @@ mod front;
 mod gone;
 mod handler;
 mod handshake;
+mod homecoming;
 mod io;
 mod legacy;
 mod listeners;

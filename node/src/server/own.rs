@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::homecoming::Previous;
 use super::listeners::{BoxEventMiddleware, Called, EventListeners, Listeners};
 
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Own {
     pub(crate) middleware: Vec<BoxEventMiddleware>,
     pub(crate) extensions: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     pub(crate) data: Arc<Map<String, Value>>,
+    /// Where the socket is that its client wants back, until the cluster has given it.
+    pub(super) previous: Option<Previous>,
 }
 
 /// What stands before an event's handlers.

@@ -139,7 +139,6 @@ fn payload(event: &str, args: &(impl Serialize + ?Sized)) -> Result<Payload, Emi
 pub(crate) async fn answer_questions(io: Io, mut questions: mpsc::Receiver<Asked>) {
     while let Some(Asked { from, namespace, question, reply }) = questions.recv().await {
         match (question, io.namespace(&namespace)) {
-            (Question::Told(owner), _) => io.cluster().raft().forget_ended(owner),
             // A namespace that is not here has nothing to say: the reply, dropped, tells.
             (Question::Details(_) | Question::ServerEvent(_), None) => {}
             (Question::Details(sockets), Some(namespace)) => {

@@ -165,8 +165,9 @@ impl Socket {
     }
 
     /// The JSON object that the application keeps with the socket on this node; others see it with
-    /// [`fetch_details`](Operator::fetch_details). What the whole cluster agrees on is the
-    /// [session](Self::session).
+    /// [`fetch_details`](Operator::fetch_details). It comes back with a socket that is
+    /// [recovered](Self::recovered), but for one whose node died, and up to 16 KiB of text. What
+    /// the whole cluster agrees on is the [session](Self::session).
     pub fn data(&self) -> Arc<Map<String, Value>> {
         self.own().map(|own| own.data.clone()).unwrap_or_default()
     }
@@ -484,6 +485,14 @@ impl Socket {
 impl Above for SocketInner {
     fn handle_outgoing(self: Arc<Self>, event: &Payload) {
         Socket(self).call_outgoing(event);
+    }
+
+    fn data(self: Arc<Self>) -> Option<String> {
+        Socket(self).data_to_keep()
+    }
+
+    fn restore(self: Arc<Self>, data: Option<&str>) {
+        Socket(self).restore_data(data);
     }
 }
 

@@ -152,9 +152,9 @@ impl Polling {
         let form = form(self.encoding, &packets);
         let is_compressible = packets.iter().any(|packet| packet.is_compressible());
         let mut body = Vec::new();
-        metrics::DELIVERY_DELAY.record_all(packets.into_iter().map(|packet| {
+        metrics::DELIVERY_DELAY.record_all(packets.into_iter().filter_map(|packet| {
             append(&packet, form, &mut body);
-            now.duration_since(packet.encoded_at)
+            packet.delay(now)
         }));
         if let Some(last) = last {
             append(last, form, &mut body);

@@ -170,7 +170,8 @@ async fn end_sessions(core: &Core) {
     }
 }
 
-/// Gives up packets, and sockets that are away, that are older than their namespaces' windows.
+/// Gives up packets, and sockets that are away, that are older than their namespaces' windows; and
+/// what no application wanted to be told.
 async fn end_windows(core: &Core) {
     let mut ticks = every(WINDOWS_INTERVAL);
     loop {
@@ -179,7 +180,8 @@ async fn end_windows(core: &Core) {
             continue;
         }
         let view = core.view.load_full();
-        for change in view.expired_windows((core.clock)()) {
+        let now_ms = (core.clock)();
+        for change in view.expired_windows(now_ms).chain(view.expired_departures(now_ms)) {
             // What is refused now is proposed again at the next tick.
             let _ = core.pump.propose_quiet(change);
         }

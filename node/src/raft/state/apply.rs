@@ -9,6 +9,7 @@ use super::change::{
     Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Place, Proposal, Rooms,
     SessionValue, SocketUp,
 };
+use super::departures::Departure;
 use super::id::{SessionId, SocketId};
 use super::nodes::NodeStatus;
 use super::rooms::SocketBits;
@@ -143,11 +144,13 @@ impl State {
                 effects.push(Effect::Packet(packet, by.owner));
                 Outcome::Applied
             }
-            Change::SocketDetached { socket, claim } => {
-                self.socket_detached(by, socket, claim, effects)
+            Change::SocketDetached { socket, claim, data } => {
+                self.socket_detached(by, socket, claim, data.as_deref(), effects)
             }
             Change::SocketClaim(claim) => self.socket_claim(by, &claim, effects),
             Change::WindowExpired { namespace } => self.window_expired(by, &namespace),
+            Change::HearDeparted => self.hear_departed(by),
+            Change::DepartedTold { end } => self.departed_told(end),
         }
     }
 
@@ -193,11 +196,13 @@ impl State {
             .collect();
         for id in gone {
             if self.may_return(&id) {
-                self.detach(&id, stamp_ms);
+                self.detach(&id, stamp_ms, None);
             } else if let Some(row) = self.remove_socket(&id) {
+                self.note_departed(&id, &row, owner.node, Departure::NodeDown, stamp_ms);
                 self.sessions.abandon(row.session, id, stamp_ms);
             }
         }
+        self.departures.forget_hearing(owner);
     }
 
     fn socket_up(&mut self, by: Proposer, up: SocketUp, effects: &mut Effects) -> Outcome {
@@ -330,7 +335,7 @@ impl State {
         for id in self.select(namespace, target) {
             let Some(row) = self.sockets.get(&id) else { continue };
             if row.home.owner == Owner::NOBODY {
-                self.give_up(&id, by.stamp_ms);
+                self.give_up(&id, by.stamp_ms, Departure::Disconnected);
                 continue;
             }
             self.note_over(&id);

@@ -133,10 +133,12 @@ pub enum Change {
     /// A packet of a replicated namespace: its place in the log is its place in the order.
     Packet(Box<Packet>),
     /// A recoverable socket of the proposer lost its connection: it is nobody's, and its client may
-    /// come back for it. `claim` as in [`Change::SocketGone`].
+    /// come back for it. `claim` as in [`Change::SocketGone`]. `data`: what its application kept with
+    /// it, as a JSON object.
     SocketDetached {
         socket: SocketId,
         claim: u64,
+        data: Option<ByteString>,
     },
     /// A client is back for its socket, on the proposer's node; or the proposer is back, under a new
     /// incarnation, with the client still connected.
@@ -146,11 +148,18 @@ pub enum Change {
     WindowExpired {
         namespace: Namespace,
     },
+    /// The proposer's application wants to be told of [sockets](super::Departed) that end while no
+    /// handler of theirs is there to be told.
+    HearDeparted,
+    /// It has been told of those whose numbers are below `end`.
+    DepartedTold {
+        end: u64,
+    },
 }
 
 impl Change {
     /// The kinds of changes, as the dump counts them.
-    pub const KINDS: [&'static str; 18] = [
+    pub const KINDS: [&'static str; 20] = [
         "node_up",
         "node_draining",
         "node_down",
@@ -169,6 +178,8 @@ impl Change {
         "window_expired",
         "session_touch",
         "session_destroy",
+        "hear_departed",
+        "departed_told",
     ];
 
     /// Its place in [`KINDS`](Self::KINDS).
@@ -192,6 +203,8 @@ impl Change {
             Self::WindowExpired { .. } => 15,
             Self::SessionTouch { .. } => 16,
             Self::SessionDestroy { .. } => 17,
+            Self::HearDeparted => 18,
+            Self::DepartedTold { .. } => 19,
         }
     }
 }
@@ -376,6 +389,8 @@ pub struct Recovered {
     pub rooms: Rooms,
     pub session: SessionId,
     pub value: Option<Arc<SessionValue>>,
+    /// What its application kept with it, if it was away with that.
+    pub data: Option<Arc<str>>,
     pub backlog: Backlog,
 }
 

@@ -15,6 +15,7 @@ impl State {
             "rooms": self.dump_rooms(),
             "sessions": self.dump_sessions(),
             "windows": self.dump_windows(),
+            "departed_sockets": self.departures.waiting().count(),
             "applied_changes": self.dump_applied(),
         })
     }
@@ -70,6 +71,7 @@ impl State {
                     "packets": window.packets_len(),
                     "bytes": window.bytes(),
                     "detached": window.detached_len(),
+                    "data_bytes": window.data_bytes(),
                     "max_age_ms": window.terms.max_age_ms,
                     "max_bytes": window.terms.max_bytes,
                 })

@@ -2,6 +2,8 @@
 
 mod apply;
 mod change;
+mod departures;
+mod departures_snapshot;
 mod dump;
 mod id;
 mod index;
@@ -25,6 +27,7 @@ pub use change::{
     Change, Effect, Incarnation, Namespace, NodeId, NodeUp, Outcome, Owner, Packet, Place,
     Proposal, Recovered, RecoveryTerms, Rooms, SessionValue, SocketClaim, SocketUp,
 };
+pub use departures::{Departed, Departure};
 pub use id::{InvalidId, Pid, SessionId, SocketId};
 pub use index::{IndexEntry, SessionKeys};
 pub use lookup::SocketView;
@@ -41,6 +44,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use departures::Departures;
 use nodes::Nodes;
 use packets::Window;
 use sessions::Sessions;
@@ -58,6 +62,7 @@ pub struct State {
     sockets: Sockets,
     sessions: Sessions,
     windows: Windows,
+    departures: Departures,
     applied: [u64; Change::KINDS.len()],
 }
 

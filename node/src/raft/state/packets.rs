@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet, Vector};
 
-use super::change::{Packet, Place, RecoveryTerms, SessionValue};
+use super::change::{NodeId, Packet, Place, RecoveryTerms, SessionValue};
 use super::id::SocketId;
 use super::rooms::SocketBits;
 use super::sockets::is_own_room;
@@ -87,6 +87,8 @@ pub(super) struct Window {
     sockets: OrdMap<SocketBits, Arc<Kept>>,
     /// Those that are away, and since when.
     detached: OrdSet<(u64, SocketBits)>,
+    /// Of what applications keep with them.
+    data_bytes: u64,
     /// The latest stamp seen: proposers' clocks differ, and time does not go back.
     latest_ms: u64,
 }
@@ -178,6 +180,7 @@ impl Window {
     /// A socket that packets are kept for from its place on.
     pub(super) fn enter(&mut self, socket: SocketBits, kept: Kept) {
         self.detached.extend(kept.detached_ms.map(|since| (since, socket)));
+        self.data_bytes += data_len(&kept);
         self.sockets.insert(socket, Arc::new(kept));
     }
 
@@ -186,28 +189,52 @@ impl Window {
             && let Some(since) = kept.detached_ms
         {
             self.detached.remove(&(since, *socket));
+            self.data_bytes -= data_len(&kept);
         }
         let own = SocketId::from_bits(*socket);
         self.release(own.as_str(), |_room| false);
     }
 
-    /// A socket is away from now on.
-    pub(super) fn detach(&mut self, socket: &SocketBits, stamp_ms: u64) {
+    /// A socket is away from now on, which `node` had. Its `data` is left out once that of all would be more than the
+    /// packets may be.
+    pub(super) fn detach(
+        &mut self,
+        socket: &SocketBits,
+        stamp_ms: u64,
+        node: NodeId,
+        data: Option<&str>,
+    ) {
         let now = self.now(stamp_ms);
+        let room = self.terms.max_bytes.saturating_sub(self.data_bytes);
         let Some(kept) = self.kept_mut(socket) else { return };
-        if let Some(since) = kept.detached_ms.replace(now) {
+        // Copied: it is a piece of a log entry, which it would keep in memory.
+        let data = data.filter(|data| data.len() as u64 <= room).map(Arc::from);
+        let data_before = data_len(kept);
+        kept.data = data;
+        kept.node = node;
+        let (data_now, since_before) = (data_len(kept), kept.detached_ms.replace(now));
+        self.data_bytes = self.data_bytes - data_before + data_now;
+        if let Some(since) = since_before {
             self.detached.remove(&(since, *socket));
         }
         self.detached.insert((now, *socket));
     }
 
-    /// A socket is back, by the connection that claimed it.
-    pub(super) fn attach(&mut self, socket: &SocketBits, claim: u64) {
-        let Some(kept) = self.kept_mut(socket) else { return };
+    /// A socket is back, by the connection that claimed it; the data that it was away with.
+    pub(super) fn attach(&mut self, socket: &SocketBits, claim: u64) -> Option<Arc<str>> {
+        let kept = self.kept_mut(socket)?;
         kept.claim = claim;
-        if let Some(since) = kept.detached_ms.take() {
+        let (data_bytes, since) = (data_len(kept), kept.detached_ms.take());
+        let data = kept.data.take();
+        self.data_bytes -= data_bytes;
+        if let Some(since) = since {
             self.detached.remove(&(since, *socket));
         }
+        data
+    }
+
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.data_bytes
     }
 
     pub(super) fn detached_len(&self) -> usize {
@@ -435,4 +462,9 @@ fn is_meant(
                 None => filter.pairs().is_empty(),
             }
         })
+}
+
+/// The bytes of what an application keeps with a socket that is away.
+fn data_len(kept: &Kept) -> u64 {
+    kept.data.as_ref().map_or(0, |data| data.len() as u64)
 }

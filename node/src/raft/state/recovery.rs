@@ -8,6 +8,7 @@ use super::change::{
     Change, Effect, Namespace, Outcome, Owner, Packet, Place, Recovered, Rooms, SessionValue,
     SocketClaim, SocketUp,
 };
+use super::departures::Departure;
 use super::id::{SessionId, SocketId};
 use super::packets::{KeptPacket, Window};
 use super::rooms::SocketBits;
@@ -44,6 +45,8 @@ pub struct WindowNumbers {
     pub packets: usize,
     pub bytes: u64,
     pub detached: usize,
+    /// Of what applications keep with sockets that are away.
+    pub data_bytes: u64,
 }
 
 /// So many packets and sockets are given up by one change at most; the leader proposes another.
@@ -57,6 +60,7 @@ impl State {
             numbers.packets += window.packets_len();
             numbers.bytes += window.bytes();
             numbers.detached += window.detached_len();
+            numbers.data_bytes += window.data_bytes();
         }
         numbers
     }
@@ -184,12 +188,14 @@ impl State {
         Some(row)
     }
 
-    /// A socket is nobody's from here on, and stays in its rooms.
-    pub(super) fn detach(&mut self, id: &SocketBits, stamp_ms: u64) {
+    /// A socket is nobody's from here on, and stays in its rooms. `data` as in
+    /// [`Change::SocketDetached`].
+    pub(super) fn detach(&mut self, id: &SocketBits, stamp_ms: u64, data: Option<&str>) {
+        let node = self.sockets.get(id).map_or(0, |row| row.home.owner.node);
         self.sockets.hand_over(id, Owner::NOBODY);
         let Some(row) = self.sockets.get(id) else { return };
         if let Some(window) = window_of(&mut self.windows, row, id) {
-            window.detach(id, stamp_ms);
+            window.detach(id, stamp_ms, node, data);
         }
     }
 
@@ -200,6 +206,7 @@ impl State {
         by: Proposer,
         socket: SocketId,
         claim: u64,
+        data: Option<&str>,
         effects: &mut Effects,
     ) -> Outcome {
         let id = socket.to_bits();
@@ -210,7 +217,7 @@ impl State {
         if !self.owns(by, &id) || kept.claim != claim {
             return Outcome::UnknownSocket;
         }
-        self.detach(&id, by.stamp_ms);
+        self.detach(&id, by.stamp_ms, data);
         Outcome::Applied
     }
 
@@ -251,18 +258,24 @@ impl State {
             });
         }
         if window.has_gap(&id, kept, from) {
-            self.give_up(&id, by.stamp_ms);
+            self.give_up(&id, by.stamp_ms, Departure::WindowEnded);
             return Outcome::Lost;
         }
         self.sockets.hand_over(&id, by.owner);
         let window = self.windows.get_mut(&claim.namespace).expect("it was looked at");
-        Arc::make_mut(window).attach(&id, claim.key);
-        effects.push(self.recovered(by, claim, from));
+        let data = Arc::make_mut(window).attach(&id, claim.key);
+        effects.push(self.recovered(by, claim, from, data));
         Outcome::Applied
     }
 
     /// The effect of a claim that holds.
-    fn recovered(&self, by: Proposer, claim: &SocketClaim, from: Place) -> Effect {
+    fn recovered(
+        &self,
+        by: Proposer,
+        claim: &SocketClaim,
+        from: Place,
+        data: Option<Arc<str>>,
+    ) -> Effect {
         let id = claim.socket.to_bits();
         let row = self.sockets.get(&id).expect("a socket that is claimed is there");
         let window = &self.windows[&row.home.namespace];
@@ -276,6 +289,7 @@ impl State {
                 rooms: row.rooms.iter().map(|room| room.to_string().into()).collect(),
                 session: SessionId::from_bits(row.session),
                 value: session.clone(),
+                data,
                 backlog: Backlog {
                     window: window.clone(),
                     kept: window.kept(&id).expect("a socket that is claimed is kept").clone(),
@@ -288,8 +302,13 @@ impl State {
     }
 
     /// A socket is over though its client may think otherwise.
-    pub(super) fn give_up(&mut self, id: &SocketBits, stamp_ms: u64) {
+    pub(super) fn give_up(&mut self, id: &SocketBits, stamp_ms: u64, departure: Departure) {
+        let node = self.kept(id).map(|kept| kept.node);
         if let Some(row) = self.remove_socket(id) {
+            // A node that still has it tells of its end itself.
+            if let (Some(node), Owner::NOBODY) = (node, row.home.owner) {
+                self.note_departed(id, &row, node, departure, stamp_ms);
+            }
             self.sessions.leave(row.session, *id, stamp_ms);
         }
     }
@@ -303,7 +322,7 @@ impl State {
         window.evict_overdue(by.stamp_ms, MAX_EXPIRED, is_room);
         let overdue: Vec<_> = window.overdue(by.stamp_ms).take(MAX_EXPIRED).collect();
         for id in overdue {
-            self.give_up(&id, by.stamp_ms);
+            self.give_up(&id, by.stamp_ms, Departure::WindowEnded);
         }
         Outcome::Applied
     }

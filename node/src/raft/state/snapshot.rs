@@ -15,10 +15,10 @@ use super::sessions::Session;
 use super::sockets::Home;
 
 /// Grows when an older reader would misread what is written.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
-/// The oldest that this version reads: it knew no recovery, and the next one no sessions that
-/// outlive their sockets.
+/// The oldest that this version reads: it knew no recovery, the next one no sessions that outlive
+/// their sockets, and the one after it no departures.
 const OLDEST_FORMAT: u32 = 1;
 
 /// A snapshot that is none, or none that this version can read.
@@ -45,6 +45,7 @@ impl State {
             sessions: self.encode_sessions(),
             applied: self.applied.to_vec(),
             windows: self.encode_windows(),
+            departures: Some(self.encode_departures()),
         };
         snapshot.encode_to_vec()
     }
@@ -73,6 +74,7 @@ impl State {
         for window in snapshot.windows {
             state.restore_window(window)?;
         }
+        state.restore_departures(snapshot.departures.unwrap_or_default())?;
         Ok(state)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::change::{Place, SessionValue};
+use super::change::{NodeId, Place, SessionValue};
 
 /// What the window knows of one socket.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +13,10 @@ pub(super) struct Kept {
     pub(super) start: Place,
     /// Since when it is away, if it is.
     pub(super) detached_ms: Option<u64>,
+    /// What its application kept with it, as a JSON object; only while it is away.
+    pub(super) data: Option<Arc<str>>,
+    /// The node that had it last, before it went away.
+    pub(super) node: NodeId,
     /// The application disconnected it: its client does not get it back.
     pub(super) is_over: bool,
     /// Up to here packets may be gone that nothing else tells of.

@@ -1,5 +1,6 @@
 //! Each rule of the agreed state, by example; `model` checks all of them together.
 
+mod departures;
 mod model;
 mod recovery;
 

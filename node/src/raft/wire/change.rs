@@ -105,10 +105,13 @@ fn change_to_wire(change: &Change) -> proto::Change {
             ack: packet.ack,
             uncompressed: packet.uncompressed,
         }),
-        Change::SocketDetached { socket, claim } => Kind::SocketDetached(proto::SocketDetached {
-            socket: id_to_wire(socket.as_str()),
-            claim: *claim,
-        }),
+        Change::SocketDetached { socket, claim, data } => {
+            Kind::SocketDetached(proto::SocketDetached {
+                socket: id_to_wire(socket.as_str()),
+                claim: *claim,
+                data: data.as_ref().map(text_to_wire),
+            })
+        }
         Change::SocketClaim(claim) => Kind::SocketClaim(proto::SocketClaim {
             socket: id_to_wire(claim.socket.as_str()),
             pid: id_to_wire(claim.pid.as_str()),
@@ -118,6 +121,8 @@ fn change_to_wire(change: &Change) -> proto::Change {
             key: claim.key,
             renews: claim.renews,
         }),
+        Change::HearDeparted => Kind::HearDeparted(proto::HearDeparted {}),
+        Change::DepartedTold { end } => Kind::DepartedTold(proto::DepartedTold { end: *end }),
         Change::WindowExpired { namespace } => {
             Kind::WindowExpired(proto::WindowExpired { namespace: text_to_wire(namespace) })
         }
@@ -194,7 +199,9 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
             uncompressed: packet.uncompressed,
         })),
         Kind::SocketDetached(detached) => {
-            Change::SocketDetached { socket: socket_id(&detached.socket)?, claim: detached.claim }
+            let data = detached.data.map(text).transpose()?;
+            let socket = socket_id(&detached.socket)?;
+            Change::SocketDetached { socket, claim: detached.claim, data }
         }
         Kind::SocketClaim(claim) => Change::SocketClaim(Box::new(SocketClaim {
             socket: socket_id(&claim.socket)?,
@@ -204,6 +211,8 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
             key: claim.key,
             renews: claim.renews,
         })),
+        Kind::HearDeparted(proto::HearDeparted {}) => Change::HearDeparted,
+        Kind::DepartedTold(told) => Change::DepartedTold { end: told.end },
         Kind::WindowExpired(expired) => {
             Change::WindowExpired { namespace: text(expired.namespace)? }
         }
@@ -349,7 +358,8 @@ mod tests {
                 ack: Some(0),
                 uncompressed: true,
             })),
-            Change::SocketDetached { socket, claim: u64::MAX },
+            Change::SocketDetached { socket, claim: u64::MAX, data: None },
+            Change::SocketDetached { socket, claim: 0, data: Some(r#"{"a":"ü"}"#.into()) },
             Change::SocketClaim(Box::new(SocketClaim {
                 socket,
                 pid: Pid::random(),
@@ -359,6 +369,8 @@ mod tests {
                 renews: true,
             })),
             Change::WindowExpired { namespace: "/chat".into() },
+            Change::HearDeparted,
+            Change::DepartedTold { end: u64::MAX },
         ]
     }
 

@@ -163,8 +163,7 @@ impl FrameWriter {
         metrics::SENT_BYTES.add(written as u64);
         metrics::PACKETS_SENT.add(complete as u64);
         let packets = self.pending.drain(..complete);
-        metrics::DELIVERY_DELAY
-            .record_all(packets.map(|packet| now.duration_since(packet.encoded_at)));
+        metrics::DELIVERY_DELAY.record_all(packets.filter_map(|packet| packet.delay(now)));
     }
 }
 

@@ -255,7 +255,9 @@ impl Model {
             }
             Change::SocketDetached { .. }
             | Change::SocketClaim(_)
-            | Change::WindowExpired { .. } => unreachable!("`recovery` has a model of its own"),
+            | Change::WindowExpired { .. }
+            | Change::HearDeparted
+            | Change::DepartedTold { .. } => unreachable!("others test these"),
             Change::Packet(packet) => effects.push(Effect::Packet(packet.clone(), by)),
         }
         Outcome::Applied

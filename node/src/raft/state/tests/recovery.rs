@@ -10,15 +10,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::socketio::Payload;
 
-const ROOMY: RecoveryTerms = RecoveryTerms { max_age_ms: 1_000, max_bytes: 1 << 20 };
+pub(super) const ROOMY: RecoveryTerms = RecoveryTerms { max_age_ms: 1_000, max_bytes: 1 << 20 };
 
-fn up(n: u8, terms: RecoveryTerms, names: &[&str]) -> Change {
+pub(super) fn up(n: u8, terms: RecoveryTerms, names: &[&str]) -> Change {
     let Change::SocketUp(mut up) = socket_up(n, "/", names) else { unreachable!() };
     up.recovery = Some(terms);
     Change::SocketUp(up)
 }
 
-fn packet(target: Target) -> Change {
+pub(super) fn packet(target: Target) -> Change {
     Change::Packet(Box::new(Packet {
         namespace: "/".into(),
         target,
@@ -32,11 +32,15 @@ fn except(names: &[&str]) -> Target {
     Target { except: rooms(names), ..Target::default() }
 }
 
-fn detached(n: u8, claim: u64) -> Change {
-    Change::SocketDetached { socket: socket(n), claim }
+pub(super) fn detached(n: u8, claim: u64) -> Change {
+    Change::SocketDetached { socket: socket(n), claim, data: None }
 }
 
-fn claim(n: u8, offset: Place, key: u64) -> Change {
+fn detached_with(n: u8, claim: u64, data: &str) -> Change {
+    Change::SocketDetached { socket: socket(n), claim, data: Some(data.into()) }
+}
+
+pub(super) fn claim(n: u8, offset: Place, key: u64) -> Change {
     Change::SocketClaim(Box::new(SocketClaim {
         socket: socket(n),
         pid: Pid::from_bits([n; 15]),
@@ -47,7 +51,7 @@ fn claim(n: u8, offset: Place, key: u64) -> Change {
     }))
 }
 
-fn disconnect(n: u8) -> Change {
+pub(super) fn disconnect(n: u8) -> Change {
     Change::DisconnectMatching {
         namespace: "/".into(),
         target: to(&[socket(n).as_str()]),
@@ -61,6 +65,14 @@ fn missed(applied: &Applied) -> Option<Vec<Place>> {
         Effect::SocketRecovered { recovered, .. } => {
             Some(recovered.backlog.packets().iter().map(|packet| packet.place).collect())
         }
+        _ => None,
+    })
+}
+
+/// What the socket that a claim brings was away with.
+fn data(applied: &Applied) -> Option<&str> {
+    applied.effects.iter().find_map(|effect| match effect {
+        Effect::SocketRecovered { recovered, .. } => recovered.data.as_deref(),
         _ => None,
     })
 }
@@ -114,6 +126,40 @@ fn claim_brings_the_socket_and_what_it_missed_to_another_node() {
     assert_eq!(recovered.value.as_ref().unwrap().text, r#"{"u":"x"}"#);
     assert_eq!(log.state.socket(socket(1)).unwrap().owner(), log.owner(2));
     assert_eq!(log.state.nodes_of_room("/", "a").to_vec(), [2]);
+}
+
+#[test]
+fn what_an_application_keeps_with_a_socket_is_kept_while_it_is_away() {
+    let mut log = Log::new();
+    log.propose(1, up(1, ROOMY, &[]));
+    log.propose(1, detached_with(1, 0, r#"{"a":1}"#));
+    assert_eq!(log.state.window_numbers().data_bytes, 7);
+    log.state = State::decode(log.state.encode()).unwrap();
+    assert_eq!(data(&log.propose(2, claim(1, Place::default(), 7))), Some(r#"{"a":1}"#));
+    assert_eq!(log.state.window_numbers().data_bytes, 0);
+    // Whoever takes it from a live node, or comes back after its death, gets what nobody told.
+    assert_eq!(data(&log.propose(3, claim(1, Place::default(), 8))), None);
+    log.declare_down(1, 3, 0);
+    assert_eq!(data(&log.propose(1, claim(1, Place::default(), 9))), None);
+    // The late end of an old connection says nothing.
+    log.propose(1, detached_with(1, 8, r#"{"a":2}"#));
+    assert_eq!(log.state.window_numbers().data_bytes, 0);
+}
+
+#[test]
+fn data_of_all_who_are_away_is_bounded_and_goes_with_them() {
+    let mut log = Log::new();
+    let terms = RecoveryTerms { max_age_ms: 1_000, max_bytes: 16 };
+    for n in 1..=3 {
+        log.propose(1, up(n, terms, &[]));
+        log.propose(1, detached_with(n, 0, r#"{"a":1}"#));
+    }
+    assert_eq!(log.state.window_numbers().data_bytes, 14);
+    assert_eq!(data(&log.propose(2, claim(3, Place::default(), 7))), None);
+    log.propose(2, disconnect(1));
+    assert_eq!(log.state.window_numbers().data_bytes, 7);
+    log.propose_at(2, 1_000, Change::WindowExpired { namespace: "/".into() });
+    assert_eq!(log.state.window_numbers().data_bytes, 0);
 }
 
 #[test]
@@ -396,6 +442,8 @@ struct Model {
     meant: BTreeMap<u8, Vec<Place>>,
     rooms: BTreeMap<u8, Vec<&'static str>>,
     sessions: BTreeMap<u8, serde_json::Map<String, serde_json::Value>>,
+    /// What those were away with that are away.
+    data: BTreeMap<u8, String>,
 }
 
 impl Model {
@@ -419,6 +467,7 @@ impl Model {
         self.meant.remove(&n);
         self.rooms.remove(&n);
         self.sessions.remove(&n);
+        self.data.remove(&n);
     }
 }
 
@@ -526,7 +575,9 @@ impl History {
             }
             Step::Detach(n) => {
                 if let Some(node) = self.owner_of(n) {
-                    self.propose(node, detached(n, self.claim_of(n)));
+                    let text = format!(r#"{{"at":{}}}"#, self.clock_ms);
+                    self.propose(node, detached_with(n, self.claim_of(n), &text));
+                    self.model.data.insert(n, text);
                     assert!(self.log.is_detached(n));
                 }
             }
@@ -619,6 +670,7 @@ impl History {
         let (applied, _) = self.propose(node, claim(offset));
         match missed(&applied) {
             Some(missed) => {
+                assert_eq!(data(&applied), self.model.data.remove(&n).as_deref());
                 assert!(!is_gone, "a gap that nobody would notice");
                 assert_eq!(missed, meant[has..]);
             }
