@@ -109,5 +109,5 @@ fn up((socket, session): (SocketId, SessionId)) -> Change {
 /// The n-th client's session, for the `time`th time.
 fn put(session_id: SessionId, time: usize, n: usize) -> Change {
     let expected = (0..time).fold(0, |revision, _| next_revision(revision, 1));
-    Change::SessionPut { session: session_id, expected, value: session(n).into() }
+    Change::SessionPut { session: session_id, expected, salt: 0, value: session(n).into() }
 }

@@ -168,8 +168,9 @@ impl Life {
     async fn change_group(&self, draw: &mut Sequence, revision: &mut u64) {
         let circle = draw.below(CIRCLES) as u8;
         let value = json!({"group": circle}).to_string().into();
-        let change =
-            Change::SessionPut { session: self.client.session, expected: *revision, value };
+        // Without a salt, for each write is awaited: none builds on what another may make.
+        let (session, expected, salt) = (self.client.session, *revision, 0);
+        let change = Change::SessionPut { session, expected, salt, value };
         let put = || self.raft.pump().propose(change);
         let outcome = self.alter(Alteration::Group(circle), put).await;
         if let Some(Outcome::Written { revision: at } | Outcome::Conflict { revision: at, .. }) =

@@ -14,6 +14,7 @@ use super::session::{Hold, Reading, SessionError};
 use crate::adapter::Cluster;
 use crate::raft::state::{Change, Outcome, SessionId, next_revision};
 use crate::raft::{Answer, Receipt};
+use crate::random;
 
 type Object = Arc<Map<String, Value>>;
 type BoxChange = Box<dyn FnMut(&mut Map<String, Value>) + Send>;
@@ -176,9 +177,12 @@ impl Draft {
             self.revision = next_revision(0, cluster.raft().node_id());
         }
         let expected = self.revision;
-        let change = Change::SessionPut { session: id, expected, value };
+        // Whoever read what this makes must not find the same revision made by a later write, if
+        // this one fails.
+        let salt = random::number();
+        let change = Change::SessionPut { session: id, expected, salt, value };
         let receipt = Some(cluster.raft().pump().propose(change));
-        self.revision = next_revision(expected, cluster.raft().node_id());
+        self.revision = next_revision(expected, cluster.raft().node_id() ^ salt);
         self.object = Arc::new(object);
         self.writes.push_back(Write { receipt, expected, ..write });
     }

@@ -212,6 +212,7 @@ async fn entries_are_bounded_and_a_large_change_travels_alone() {
     let put = |len: usize| Change::SessionPut {
         session,
         expected: 9,
+        salt: 0,
         value: value[..len].to_owned().into(),
     };
     let mut receipts = vec![bench.pump.propose(change(0))];
@@ -381,6 +382,7 @@ async fn queue_is_bounded_by_number_and_bytes() {
     let put = |len: usize| Change::SessionPut {
         session: crate::raft::state::SessionId::random(),
         expected: 0,
+        salt: 0,
         value: "x".repeat(len).into(),
     };
     let small = PumpLimits { bytes: 1000, ..limits() };

@@ -128,8 +128,8 @@ impl State {
             Change::DisconnectMatching { namespace, target, close } => {
                 self.disconnect_matching(by, &namespace, &target, close, effects)
             }
-            Change::SessionPut { session, expected, value } => {
-                self.session_put(by, session, expected, &value, effects)
+            Change::SessionPut { session, expected, salt, value } => {
+                self.session_put(by, (session, expected, salt), &value, effects)
             }
             Change::SessionExpired { session, revision } => {
                 self.sessions.expire(&session.to_bits(), revision, by.stamp_ms);
@@ -353,14 +353,13 @@ impl State {
     fn session_put(
         &mut self,
         by: Proposer,
-        session: SessionId,
-        expected: u64,
+        (session, expected, salt): (SessionId, u64, u64),
         text: &str,
         effects: &mut Effects,
     ) -> Outcome {
         let id = session.to_bits();
         let before = self.sessions.get(&id).map(|row| row.value.clone());
-        let outcome = self.sessions.put(id, expected, text, by.owner.node, by.stamp_ms);
+        let outcome = self.sessions.put(id, expected, text, by.owner.node ^ salt, by.stamp_ms);
         if matches!(outcome, Outcome::Written { .. }) {
             self.note_session(&id, by.place, before.as_ref());
         }

@@ -113,6 +113,8 @@ pub enum Change {
     SessionPut {
         session: SessionId,
         expected: u64,
+        /// Random, drawn by the proposer: no other write makes the same revision of `expected`.
+        salt: u64,
         value: ByteString,
     },
     /// The leader ends a session nobody used, if its revision is still `revision`.

@@ -35,7 +35,7 @@ pub use nodes::{Node, NodeStatus};
 pub use packets::{KEPT_PACKET_BYTES, KeptPacket};
 pub use recovery::{Backlog, WindowNumbers};
 pub use select::NodeIds;
-pub use sessions::{SESSION_TTL_MS, Session, next_revision};
+pub use sessions::{SESSION_TTL_MS, Session, UNENTERED_TTL_MS, next_revision};
 pub use snapshot::DecodeError;
 pub use sockets::MAX_ROOMS;
 pub use target::{FilterError, SessionFilter, Target};

@@ -13,6 +13,11 @@ use super::target::SessionFilter;
 /// How long the session of a connection is kept after its node died.
 pub const SESSION_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// How long the session of a connection is kept that was written before it had a socket, by
+/// middleware, or after its last one left. A client that is let in enters it sooner than that, and
+/// one that is not must not leave a row behind for each of its attempts.
+pub const UNENTERED_TTL_MS: u64 = 60 * 1000;
+
 /// A session's id, as rows keep it.
 pub(super) type SessionBits = [u8; 15];
 
@@ -20,7 +25,7 @@ pub(super) type SessionBits = [u8; 15];
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     pub value: Arc<SessionValue>,
-    /// Says which nodes wrote, in which order ([`next_revision`]).
+    /// Says which writes made it, in which order ([`next_revision`]).
     pub revision: u64,
     /// Milliseconds since the Unix epoch. It does not end while a socket uses it.
     pub expires_ms: u64,
@@ -30,21 +35,26 @@ pub struct Session {
 }
 
 impl Session {
-    /// Someone uses it at that time.
-    fn used_at(&mut self, stamp_ms: u64) {
-        let kept_ms = if self.keep_ms > 0 { self.keep_ms } else { SESSION_TTL_MS };
+    /// Someone uses it at that time: a socket that it has, or had until now, or somebody else.
+    fn used_at(&mut self, stamp_ms: u64, by_socket: bool) {
+        let kept_ms = match (self.keep_ms, by_socket) {
+            (0, true) => SESSION_TTL_MS,
+            (0, false) => UNENTERED_TTL_MS,
+            (keep_ms, _) => keep_ms,
+        };
         // Proposers' clocks differ, and time does not go back.
         self.expires_ms = self.expires_ms.max(stamp_ms.saturating_add(kept_ms));
     }
 }
 
-/// The revision that a write of `writer` makes of the revision `before`.
+/// The revision that a write makes of the revision `before`. `mark` names the write: the node that
+/// writes, XORed with the write's [salt](super::Change::SessionPut).
 ///
-/// A node knows it ahead, and can queue writes that build on one another without waiting. It names
-/// the writer: a count would let the second of them pass if another node's write took the place of
-/// the first, whose content it would then overwrite.
-pub fn next_revision(before: u64, writer: NodeId) -> u64 {
-    let mut mixed = (before ^ writer).wrapping_add(0x9e37_79b9_7f4a_7c15);
+/// A node knows it ahead, and can queue writes that build on one another without waiting. A count
+/// would let the second of them pass if another write took the place of the first, whose content it
+/// would then overwrite: another node's, or this node's own that it made after the first had failed.
+pub fn next_revision(before: u64, mark: u64) -> u64 {
+    let mut mixed = (before ^ mark).wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     // 0 is the revision of a session that was never written.
@@ -62,13 +72,13 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Compare-and-set on the revision.
+    /// Compare-and-set on the revision. `mark` names the write, as in [`next_revision`].
     pub(super) fn put(
         &mut self,
         id: SessionBits,
         expected: u64,
         text: &str,
-        writer: NodeId,
+        mark: u64,
         stamp_ms: u64,
     ) -> Outcome {
         let revision = self.rows.get(&id).map_or(0, |row| row.revision);
@@ -78,11 +88,11 @@ impl Sessions {
         let Some(value) = value else {
             return Outcome::Conflict { revision, value: self.text(&id) };
         };
-        let revision = next_revision(revision, writer);
+        let revision = next_revision(revision, mark);
         let (expires_ms, keep_ms) =
             self.rows.get(&id).map_or((0, 0), |row| (row.expires_ms, row.keep_ms));
         let mut row = Session { value: Arc::new(value), revision, expires_ms, keep_ms };
-        row.used_at(stamp_ms);
+        row.used_at(stamp_ms, self.in_use(&id));
         self.insert(id, row);
         Outcome::Written { revision }
     }
@@ -109,7 +119,7 @@ impl Sessions {
         if keep_ms > 0 {
             row.keep_ms = keep_ms;
         }
-        row.used_at(stamp_ms);
+        row.used_at(stamp_ms, self.in_use(id));
         self.insert(*id, row);
         Outcome::Applied
     }
@@ -192,13 +202,13 @@ impl Sessions {
         }
     }
 
-    /// Of a session that is in use.
+    /// Of a session that a socket uses, or used until now.
     fn touch(&mut self, id: &SessionBits, stamp_ms: u64) {
         // Looked up first, for most sessions have no row, and a search for one to change copies.
         if self.rows.contains_key(id)
             && let Some(row) = self.rows.get_mut(id)
         {
-            row.used_at(stamp_ms);
+            row.used_at(stamp_ms, true);
         }
     }
 

@@ -57,7 +57,11 @@ fn gone(n: u8) -> Change {
 }
 
 fn put(n: u8, expected: u64, value: &str) -> Change {
-    Change::SessionPut { session: session(n), expected, value: value.into() }
+    salted(n, expected, 0, value)
+}
+
+fn salted(n: u8, expected: u64, salt: u64, value: &str) -> Change {
+    Change::SessionPut { session: session(n), expected, salt, value: value.into() }
 }
 
 fn node_up(boot: u64) -> Change {
@@ -409,6 +413,19 @@ fn write_on_a_write_that_failed_fails_too() {
     assert!(matches!(second.outcome, Outcome::Conflict { .. }), "{:?}", second.outcome);
 }
 
+/// A node's first write failed, though a reader saw what it would make; then it wrote anew.
+#[test]
+fn write_on_a_write_that_failed_fails_though_its_node_wrote_again() {
+    let mut log = Log::new();
+    let never_proposed = next_revision(0, 1 ^ 7);
+    log.propose(1, salted(1, 0, 8, r#"{"second":1}"#));
+    let on_the_first = log.propose(1, salted(1, never_proposed, 9, r#"{"first":1}"#));
+    let Outcome::Conflict { value, .. } = on_the_first.outcome else {
+        panic!("{:?}", on_the_first.outcome)
+    };
+    assert_eq!(value, r#"{"second":1}"#);
+}
+
 #[test]
 fn session_that_was_never_written_is_an_empty_object() {
     let mut log = Log::new();
@@ -458,6 +475,29 @@ fn session_goes_with_its_last_socket() {
     assert_eq!(log.revision(1), next_revision(0, 1));
     log.propose(1, gone(2));
     assert_eq!(log.revision(1), 0);
+}
+
+/// A handler writes when its client has left, or middleware for a client that it then refuses.
+#[test]
+fn session_of_a_connection_without_a_socket_ends_within_a_minute() {
+    let mut log = Log::new();
+    log.propose(1, socket_up(1, "/", &[]));
+    log.propose(1, gone(1));
+    log.propose_at(1, 1000, put(1, 0, r#"{"late":1}"#));
+    let touch = Change::SessionTouch { session: session(1), keep_ms: 0 };
+    log.propose_at(1, 2000, touch);
+    let end = 2000 + UNENTERED_TTL_MS;
+    assert_eq!(log.state.expired_sessions(end - 1).count(), 0);
+    let expired: Vec<Change> = log.state.expired_sessions(end).collect();
+    log.propose_at(2, end, expired[0].clone());
+    assert_eq!(log.state.sessions_len(), 0);
+
+    // The socket that middleware wrote for finds it, and it goes with the socket's node as always.
+    log.propose_at(1, 1000, put(2, 0, r#"{"early":1}"#));
+    log.propose_at(1, 2000, socket_up(2, "/", &[]));
+    assert_eq!(log.state.expired_sessions(u64::MAX).count(), 0, "a socket uses it");
+    log.declare_down(2, 1, 3000);
+    assert_eq!(log.state.session(session(2)).unwrap().expires_ms, 3000 + SESSION_TTL_MS);
 }
 
 /// A socket whose client comes back to its session.

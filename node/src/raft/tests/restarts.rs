@@ -11,7 +11,7 @@ use crate::raft::state::{Change, Outcome, SessionId, SocketId};
 use crate::raft::{MemoryDisk, Options, Raft, StartError, Threads, inspect};
 
 fn session_put(session: SessionId, value: &str) -> Change {
-    Change::SessionPut { session, expected: 0, value: value.to_owned().into() }
+    Change::SessionPut { session, expected: 0, salt: 0, value: value.to_owned().into() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,11 +79,14 @@ fn change_to_wire(change: &Change) -> proto::Change {
                 close: *close,
             })
         }
-        Change::SessionPut { session, expected, value } => Kind::SessionPut(proto::SessionPut {
-            session: id_to_wire(session.as_str()),
-            expected: *expected,
-            value: text_to_wire(value),
-        }),
+        Change::SessionPut { session, expected, salt, value } => {
+            Kind::SessionPut(proto::SessionPut {
+                session: id_to_wire(session.as_str()),
+                expected: *expected,
+                value: text_to_wire(value),
+                salt: *salt,
+            })
+        }
         Change::SessionExpired { session, revision } => {
             Kind::SessionExpired(proto::SessionExpired {
                 session: id_to_wire(session.as_str()),
@@ -179,6 +182,7 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
         Kind::SessionPut(put) => Change::SessionPut {
             session: session_id(&put.session)?,
             expected: put.expected,
+            salt: put.salt,
             value: text(put.value)?,
         },
         Kind::SessionExpired(expired) => Change::SessionExpired {
@@ -344,7 +348,7 @@ mod tests {
             },
             Change::LeaveMatching { namespace: namespace.clone(), target: target.clone(), rooms },
             Change::DisconnectMatching { namespace: namespace.clone(), target, close: true },
-            Change::SessionPut { session, expected: 3, value: "{}".into() },
+            Change::SessionPut { session, expected: 3, salt: 6, value: "{}".into() },
             Change::SessionExpired { session, revision: 4 },
             Change::SessionTouch { session, keep_ms: 5 },
             Change::SessionDestroy { session },

@@ -75,8 +75,9 @@ impl ModelSession {
         Self { revision, text: "{}".to_owned(), expires_ms: 0, keep_ms }
     }
 
-    fn used_at(&mut self, stamp_ms: u64) {
-        let kept_ms = if self.keep_ms > 0 { self.keep_ms } else { SESSION_TTL_MS };
+    fn used_at(&mut self, stamp_ms: u64, used: bool) {
+        let connections = if used { SESSION_TTL_MS } else { UNENTERED_TTL_MS };
+        let kept_ms = if self.keep_ms > 0 { self.keep_ms } else { connections };
         self.expires_ms = self.expires_ms.max(stamp_ms + kept_ms);
     }
 }
@@ -162,7 +163,7 @@ impl Model {
     fn purge(&mut self, owner: Owner, stamp_ms: u64) {
         for (_, row) in self.sockets.extract_if(.., |_, row| row.owner == owner) {
             if let Some(session) = self.sessions.get_mut(&row.session) {
-                session.used_at(stamp_ms);
+                session.used_at(stamp_ms, true);
             }
         }
     }
@@ -200,7 +201,7 @@ impl Model {
                     (true, _) => {}
                     (false, 0) => drop(self.sessions.remove(&row.session)),
                     (false, _) => {
-                        self.sessions.get_mut(&row.session).unwrap().used_at(stamp_ms);
+                        self.sessions.get_mut(&row.session).unwrap().used_at(stamp_ms, true);
                     }
                 }
                 let namespace = row.namespace.into();
@@ -230,9 +231,9 @@ impl Model {
                     });
                 }
             }
-            Change::SessionPut { session, expected, value } => {
+            Change::SessionPut { session, expected, salt, value } => {
                 let put = (session.to_bits(), *expected, &**value);
-                return self.put(put, by.node, stamp_ms, effects);
+                return self.put(put, by.node ^ salt, stamp_ms, effects);
             }
             Change::SessionExpired { session, revision } => {
                 let id = session.to_bits();
@@ -280,7 +281,7 @@ impl Model {
         self.sockets.insert(id, row);
         self.move_one(id, &up.rooms, true, &mut vec![]);
         if let Some(session) = self.sessions.get_mut(&session) {
-            session.used_at(stamp_ms);
+            session.used_at(stamp_ms, true);
         }
         if up.keep_session_ms > 0 {
             self.touch(session, up.keep_session_ms, by.node, stamp_ms);
@@ -326,7 +327,7 @@ impl Model {
     fn put(
         &mut self,
         (id, expected, text): ([u8; 15], u64, &str),
-        writer: NodeId,
+        mark: u64,
         stamp_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
@@ -334,10 +335,11 @@ impl Model {
         if revision != expected || SessionValue::parse(text).is_none() {
             return Outcome::Conflict { revision, value: self.session_text(&id).to_owned().into() };
         }
+        let used = self.is_used(&id);
         let row = self.sessions.entry(id).or_insert_with(|| ModelSession::new(0, 0));
-        row.revision = next_revision(revision, writer);
+        row.revision = next_revision(revision, mark);
         row.text = text.to_owned();
-        row.used_at(stamp_ms);
+        row.used_at(stamp_ms, used);
         let revision = row.revision;
         self.tell(id, text, effects);
         Outcome::Written { revision }
@@ -356,7 +358,7 @@ impl Model {
         if keep_ms > 0 {
             row.keep_ms = keep_ms;
         }
-        row.used_at(stamp_ms);
+        row.used_at(stamp_ms, used);
         Outcome::Applied
     }
 
@@ -562,7 +564,7 @@ fn a_change() -> impl Strategy<Value = Change> {
             Change::DisconnectMatching { namespace, target, close }
         }),
         6 => (a_session(), a_revision(), text).prop_map(|(session, expected, text)| {
-            Change::SessionPut { session, expected, value: text.into() }
+            Change::SessionPut { session, expected, salt: 0, value: text.into() }
         }),
         2 => (a_session(), a_revision()).prop_map(|(session, revision)| {
             Change::SessionExpired { session, revision }
