@@ -268,8 +268,15 @@ impl Io {
     }
 
     /// A session, of whatever client on whatever node.
+    ///
+    /// Where clients come back to theirs, one that this node does not know is over, and takes no
+    /// writes. What another node has only just made is known once it was
+    /// [reloaded](Session::reload).
     pub fn session(&self, id: SessionId) -> Session {
-        Session::new(id, self.clone())
+        match self.sessions() {
+            Some(sessions) => Session::held(sessions.known(id), self.clone()),
+            None => Session::new(id, self.clone()),
+        }
     }
 
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<NamespaceInner>> {

@@ -211,14 +211,16 @@ impl Session {
     ) -> impl Future<Output = Result<Self, SessionError>> + Send + 'static + use<> {
         let regenerated = self.io.sessions().map(|sessions| {
             let successor = sessions.draw();
+    /// A session that was regenerated before goes on as the one that it was regenerated to.
             let keep_ms = sessions.max_age().as_millis() as u64;
-            let destroyed = self.destroy();
+            // First, for from its being named on somebody else may take its place and destroy it.
             let make = Change::SessionTouch { session: successor.id, keep_ms };
             let made = self.propose(make);
-            if let Some(hold) = &self.hold {
-                hold.set_successor(successor.clone());
-            }
-            (destroyed, made, Self::held(successor, self.io.clone()))
+            let replaced = match &self.hold {
+                Some(hold) => Self::held(hold.set_successor(&successor).clone(), self.io.clone()),
+                None => self.clone(),
+            };
+            (replaced.destroy(), made, Self::held(successor, self.io.clone()))
         });
         async move {
             let Some((destroyed, made, session)) = regenerated else {

@@ -44,7 +44,7 @@ struct SocketInner {
     session: SessionId,
     /// What is known of a session that the client comes back to.
     hold: Option<Arc<Hold>>,
-    /// The session that the client asked for with its CONNECT.
+    /// The session that the client asked for with its CONNECT, or that came back with the socket.
     asked: OnceLock<Arc<Hold>>,
     early: Mutex<Early>,
     own: OnceLock<Box<Mutex<Own>>>,
@@ -420,8 +420,14 @@ impl Socket {
     /// What is known of its session, if clients come back to theirs.
     pub(crate) fn hold(&self) -> Option<&Arc<Hold>> {
         let hold = self.0.asked.get().or(self.0.hold.as_ref());
-        // A socket that came back brings its session with it, whatever its connection's is.
-        hold.filter(|hold| hold.id == self.session_id())
+        let id = self.session_id();
+        if let Some(hold) = hold.filter(|hold| hold.id == id) {
+            return Some(hold);
+        }
+        // A socket that came back brings its session with it, whatever its connection's is; and the
+        // connection's next sockets share that one.
+        let sessions = self.0.io.sessions()?;
+        Some(self.0.asked.get_or_init(|| sessions.known(id)))
     }
 
     /// Gives it the session that its client asked for, before anyone sees the socket.

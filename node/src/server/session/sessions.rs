@@ -100,9 +100,16 @@ impl Hold {
         self.is_destroyed.store(true, Ordering::Release);
     }
 
-    /// Another session takes its place; the first one stays.
-    pub(super) fn set_successor(&self, successor: Arc<Self>) {
-        let _ = self.successor.set(successor);
+    /// Another session takes the place of the one that the client has by now, which it returns: this
+    /// one, or what took its place before.
+    pub(super) fn set_successor(self: &Arc<Self>, successor: &Arc<Self>) -> &Arc<Self> {
+        loop {
+            let latest = self.latest();
+            // Whoever comes second takes the place of the first one's.
+            if latest.successor.set(successor.clone()).is_ok() {
+                return latest;
+            }
+        }
     }
 
     /// The session that the client has in the end.
@@ -129,6 +136,11 @@ impl Sessions {
     /// What a client shows to come back to a session.
     pub(super) fn token(&self, id: SessionId) -> String {
         self.signer.write(id)
+    /// A session that is there, or was: nobody makes it again.
+    pub(crate) fn known(&self, id: SessionId) -> Arc<Hold> {
+        Arc::new(Hold::new(id, self.config.max_age, false))
+    }
+
     }
 
     pub(super) fn max_age(&self) -> Duration {
@@ -267,5 +279,22 @@ impl Sessions {
     ) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> + use<> {
         let value = value.filter(|_| self.uses_cookies());
         value.map(|value| (header::SET_COOKIE, value)).into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold() -> Arc<Hold> {
+        Arc::new(Hold::new(SessionId::random(), Duration::from_secs(60), true))
+    }
+
+    #[test]
+    fn session_that_is_regenerated_twice_is_the_second_one() {
+        let [first, second, third] = [hold(), hold(), hold()];
+        assert_eq!(first.set_successor(&second).id, first.id);
+        assert_eq!(first.set_successor(&third).id, second.id, "it took the place of the first");
+        assert_eq!((first.latest().id, second.latest().id), (third.id, third.id));
     }
 }
