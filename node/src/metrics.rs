@@ -275,6 +275,9 @@ pub static DROPS_INBOUND_FULL: Counter = Counter::new();
 /// Events that did not fit their handler.
 pub static EVENTS_REFUSED: Counter = Counter::new();
 
+/// Queries of API subscribers that would have taken too long.
+pub static QUERIES_GIVEN_UP: Counter = Counter::new();
+
 /// Connects of controllers that failed, and errors of their handlers that no client asked to hear.
 pub static CONTROLLER_ERRORS: Counter = Counter::new();
 
@@ -366,6 +369,12 @@ pub fn counters() -> Vec<Sample<u64>> {
             Unit::Count,
             "Events that did not fit their handler.",
             &EVENTS_REFUSED,
+        ),
+        plain(
+            "flotilla_api_queries_given_up_total",
+            Unit::Count,
+            "Queries of API subscribers that took too long for an emit, and counted as not met.",
+            &QUERIES_GIVEN_UP,
         ),
         plain(
             "flotilla_controller_errors_total",

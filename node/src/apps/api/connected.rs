@@ -57,7 +57,8 @@ impl Api {
     async fn welcome(&self, socket: Socket) {
         let definitions = self.0.definitions.load_full();
         let rooms = if socket.recovered() { socket.rooms() } else { Vec::new() };
-        let subscriptions = Subscriptions::restore(rooms.iter().map(|room| &**room));
+        let rooms = rooms.iter().map(|room| &**room);
+        let subscriptions = Subscriptions::restore(rooms, &self.0.queries);
         let ready = Payload::event("ready", definitions.json(), Vec::new());
         socket.set_extension(Connected {
             api: self.clone(),
@@ -79,18 +80,22 @@ async fn subscribe(socket: Socket, args: Result<Data<(String, Value)>, ExtractEr
         Err(error) => return refuse(&socket, None, &error.to_string()),
     };
     let subscribed = {
-        let limits = &connected.api.0.limits;
-        connected.subscriptions().subscribe(&name, &query, limits)
+        let api = &connected.api.0;
+        connected.subscriptions().subscribe(&name, &query, &api.limits, &api.queries)
     };
     let rooms = match subscribed {
         Ok(rooms) => rooms,
         Err(error) => return refuse(&socket, Some(name), &error.to_string()),
     };
-    match socket.join(rooms.into_vec()).await {
+    match socket.join(rooms.to_vec()).await {
         Ok(()) | Err(EmitError::Gone) => {}
         Err(error) => {
             // Where it is not known whether it was agreed, this undoes it.
-            leave(&socket, connected.subscriptions().unsubscribe(&name));
+            let undone = connected.subscriptions().undo(&rooms);
+            leave(&socket, undone.leave);
+            if !undone.join.is_empty() {
+                drop(socket.join(undone.join.into_vec()));
+            }
             refuse(&socket, Some(name), &error.to_string());
         }
     }

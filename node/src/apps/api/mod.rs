@@ -5,6 +5,7 @@ mod function;
 #[doc(hidden)]
 pub mod glue;
 mod hooks;
+mod queries;
 mod query;
 mod registry;
 mod subscribers;
@@ -22,12 +23,13 @@ use serde_json::json;
 
 pub use function::ApiError;
 pub use hooks::Refusal;
-pub use query::{Query, QueryError, QueryLimits};
+pub use query::{Query, QueryError, QueryLimits, Work};
 pub use registry::{Exports, RegisterError};
 pub use subscriptions::{SubscriptionError, SubscriptionLimits};
 
 use crate::server::{Agreed, Io, NamespaceHandle, Socket};
 use hooks::Hooks;
+use queries::Queries;
 use registry::Definitions;
 use subscribers::Subscribers;
 
@@ -105,6 +107,7 @@ struct Inner {
     definitions: ArcSwap<Definitions>,
     hooks: Hooks,
     limits: SubscriptionLimits,
+    queries: Arc<Queries>,
     is_stopped: AtomicBool,
 }
 
@@ -121,14 +124,16 @@ impl Api {
 
     /// The same, with bounds for what a client may subscribe to. All nodes must have the same.
     pub fn with_limits(namespace: &NamespaceHandle, limits: SubscriptionLimits) -> Self {
+        let queries = Arc::new(Queries::new(limits.query));
         let api = Self(Arc::new(Inner {
             namespace: namespace.clone(),
             definitions: ArcSwap::default(),
             hooks: Hooks::default(),
             limits,
+            queries: queries.clone(),
             is_stopped: AtomicBool::new(false),
         }));
-        let subscribers = Arc::new(Subscribers::new(limits.query));
+        let subscribers = Arc::new(Subscribers::new(queries));
         namespace.project(subscriptions::ROOM_PREFIX, subscribers);
         api.serve();
         api

@@ -1,14 +1,18 @@
 //! The subscribers of this node, by event: what each of them gets of an emit.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytestring::ByteString;
 use imbl::OrdMap;
 use serde_json::Value;
+use tracing::warn;
 
-use super::query::{Query, QueryLimits};
+use super::queries::Queries;
+use super::query::{Query, Work};
 use super::subscriptions::{Subscription, event_of};
+use crate::metrics;
 use crate::server::{Part, Projector};
 use crate::socketio::Payload;
 
@@ -17,9 +21,24 @@ use crate::socketio::Payload;
 #[derive(Debug)]
 pub(super) struct Subscribers {
     events: Mutex<HashMap<String, Group>>,
-    /// Queries were checked by these when they came.
-    limits: QueryLimits,
+    queries: Arc<Queries>,
+    /// It was logged that a query took too long.
+    has_warned: AtomicBool,
 }
+
+/// How much all queries of a node may take of one emit: half a second at worst, in which the
+/// namespace delivers nothing else. Beyond it a query has [`LEAST_WORK`] left.
+const EMIT_WORK: usize = 1 << 24;
+
+/// The same for one socket that comes back, and each packet that it missed.
+const RETURN_WORK: usize = 1 << 20;
+
+/// How much one query may take of one emit.
+const QUERY_WORK: usize = 1 << 20;
+
+/// How much it may always take, so that a hostile client's queries do not cost others their small
+/// ones.
+const LEAST_WORK: usize = 256;
 
 /// The rooms of one event's subscriptions. Copied whole for each emit, which costs nothing.
 type Group = OrdMap<ByteString, Arc<Room>>;
@@ -29,7 +48,7 @@ type Group = OrdMap<ByteString, Arc<Room>>;
 struct Room {
     name: ByteString,
     subscription: OnceLock<Option<Subscription>>,
-    query: OnceLock<Option<Query>>,
+    query: OnceLock<Option<Arc<Query>>>,
 }
 
 impl Room {
@@ -43,22 +62,23 @@ impl Room {
         self.subscription.get_or_init(|| parse().map(|(subscription, _)| subscription)).as_ref()
     }
 
-    fn query(&self, text: &str, limits: &QueryLimits) -> Option<&Query> {
-        let parse = || Query::parse(&serde_json::from_str(text).ok()?, limits).ok();
-        self.query.get_or_init(parse).as_ref()
+    fn query(&self, text: &str, queries: &Queries) -> Option<&Query> {
+        self.query.get_or_init(|| queries.of_text(text)).as_deref()
     }
 }
 
 impl Subscribers {
-    pub(super) fn new(limits: QueryLimits) -> Self {
-        Self { events: Mutex::default(), limits }
+    pub(super) fn new(queries: Arc<Queries>) -> Self {
+        Self { events: Mutex::default(), queries, has_warned: AtomicBool::new(false) }
     }
 
-    /// The packets for the subscriptions that `rooms` stand for. Equal queries are asked once.
+    /// The packets for the subscriptions that `rooms` stand for. Equal queries are asked once, and
+    /// all of them for so much work together.
     fn parts<'a>(
         &self,
         payload: &Payload,
         rooms: impl Iterator<Item = &'a Arc<Room>>,
+        mut work: usize,
     ) -> Vec<Part> {
         let data = OnceLock::new();
         let mut answers: HashMap<&str, bool> = HashMap::new();
@@ -68,8 +88,8 @@ impl Subscribers {
             let is_due = subscription.query.as_deref().is_none_or(|text| {
                 *answers.entry(text).or_insert_with(|| {
                     let data: &Option<Value> = data.get_or_init(|| first_argument(payload));
-                    let query = room.query(text, &self.limits);
-                    query.is_some_and(|query| query.matches(data.as_ref()))
+                    let query = room.query(text, &self.queries);
+                    query.is_some_and(|query| self.ask(query, data.as_ref(), &mut work))
                 })
             });
             if is_due {
@@ -80,6 +100,21 @@ impl Subscribers {
             }
         }
         parts.into_values().collect()
+    }
+
+    /// Whether a query matches. One for which too little of the `work` is left does not.
+    fn ask(&self, query: &Query, data: Option<&Value>, work: &mut usize) -> bool {
+        let share = (*work).clamp(LEAST_WORK, QUERY_WORK);
+        let own = Work::new(share);
+        let is_match = query.matches(data, &own);
+        *work = work.saturating_sub(share - own.left());
+        if own.left() == 0 {
+            metrics::QUERIES_GIVEN_UP.add(1);
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
+                warn!(share, "a subscriber's query takes too long, and counts as not met");
+            }
+        }
+        is_match
     }
 
     fn events(&self) -> MutexGuard<'_, HashMap<String, Group>> {
@@ -108,13 +143,13 @@ impl Projector for Subscribers {
 
     fn project(&self, room: &str, payload: &Payload) -> Vec<Part> {
         let group = event_of(room).and_then(|event| self.events().get(event).cloned());
-        group.map(|group| self.parts(payload, group.values())).unwrap_or_default()
+        group.map(|group| self.parts(payload, group.values(), EMIT_WORK)).unwrap_or_default()
     }
 
     fn project_for(&self, room: &str, payload: &Payload, rooms: &[&str]) -> Vec<Part> {
         let own = rooms.iter().filter(|other| event_of(other) == event_of(room));
         let own: Vec<_> = own.map(|room| Arc::new(Room::new(ByteString::from(*room)))).collect();
-        self.parts(payload, own.iter())
+        self.parts(payload, own.iter(), RETURN_WORK)
     }
 }
 
@@ -145,12 +180,13 @@ mod tests {
 
     fn room(name: &str, query: Value) -> ByteString {
         let limits = SubscriptionLimits::default();
-        let rooms = Subscriptions::default().subscribe(name, &query, &limits).unwrap();
+        let queries = Queries::default();
+        let rooms = Subscriptions::default().subscribe(name, &query, &limits, &queries).unwrap();
         rooms.last().unwrap().clone()
     }
 
     fn subscribers(rooms: &[ByteString]) -> Subscribers {
-        let subscribers = Subscribers::new(QueryLimits::default());
+        let subscribers = Subscribers::new(Arc::default());
         for room in rooms {
             subscribers.handle_room(room, true);
         }
@@ -189,13 +225,35 @@ mod tests {
         );
     }
 
+    /// Each of the queries takes as long as it may, and more of them come before the good one than
+    /// an emit has work for.
+    #[test]
+    fn hostile_queries_cost_others_no_packet() {
+        let slow = json!({"$and": vec![json!({"$gt": []}); 100]});
+        let mut rooms = Vec::new();
+        for n in 0..20 {
+            let mut query = slow.clone();
+            query["x"] = json!({"$ne": n});
+            rooms.push(room("a.b#0", query));
+        }
+        rooms.push(room("a.b#1", json!({"$not": {"$size": 2}})));
+        let subscribers = subscribers(&rooms);
+        let before = metrics::QUERIES_GIVEN_UP.total();
+        let nested = (0..100).fold(json!("x".repeat(1 << 20)), |inner, _| json!([inner]));
+        let parts = subscribers.project("api:a.b", &emit(nested));
+        let names: Vec<_> = parts.iter().map(|part| part.payload.event_name().unwrap()).collect();
+        assert_eq!(names, ["a.b#1"]);
+        assert_eq!(metrics::QUERIES_GIVEN_UP.total() - before, 20);
+    }
+
     #[test]
     fn rooms_that_count_or_are_gone_send_nothing() {
         let limits = SubscriptionLimits::default();
         let mut twice = Subscriptions::default();
         let mut rooms = Vec::new();
         for _ in 0..2 {
-            rooms.extend(twice.subscribe("a.b", &json!(false), &limits).unwrap());
+            let queries = Queries::default();
+            rooms.extend(twice.subscribe("a.b", &json!(false), &limits, &queries).unwrap());
         }
         let subscribers = subscribers(&rooms);
         let of = || sent(subscribers.project("api:a.b", &emit(json!(1))));

@@ -5,12 +5,14 @@
 //! subscriptions as it keeps rooms, and any node that a client comes back to finds them there.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
+use super::queries::Queries;
 use super::query::{Query, QueryError, QueryLimits};
 
 /// What one socket may subscribe to.
@@ -88,7 +90,8 @@ impl Subscription {
         name: &str,
         query: &Value,
         limits: &SubscriptionLimits,
-    ) -> Result<(Self, usize), SubscriptionError> {
+        queries: &Queries,
+    ) -> Result<(Self, Option<Arc<Query>>), SubscriptionError> {
         let is_name = (1..=limits.max_name_bytes).contains(&name.len());
         if !is_name || name.contains(char::is_control) {
             return Err(SubscriptionError::Name(limits.max_name_bytes));
@@ -101,12 +104,13 @@ impl Subscription {
             Value::String(text) => !text.is_empty(),
             Value::Array(_) | Value::Object(_) => true,
         };
-        let (mut text, mut regexes) = (None, 0);
-        if is_query && !suffix.is_empty() {
-            regexes = Query::parse(query, &limits.query)?.regexes();
-            text = Some(query.to_string());
-        }
-        Ok((Self { event: event.to_owned(), suffix: suffix.to_owned(), query: text }, regexes))
+        let (text, query) = if is_query && !suffix.is_empty() {
+            let (text, query) = queries.of(query)?;
+            (Some(text), Some(query))
+        } else {
+            (None, None)
+        };
+        Ok((Self { event: event.to_owned(), suffix: suffix.to_owned(), query: text }, query))
     }
 
     fn is_named(&self, name: &str) -> bool {
@@ -149,21 +153,36 @@ pub(super) struct Subscriptions(Vec<Entry>);
 struct Entry {
     subscription: Subscription,
     times: usize,
-    regexes: usize,
+    /// Here it stays compiled while the socket subscribes.
+    query: Option<Arc<Query>>,
+}
+
+impl Entry {
+    fn regexes(&self) -> usize {
+        self.query.as_ref().map_or(0, |query| query.regexes())
+    }
 }
 
 pub(super) type Rooms = SmallVec<[ByteString; 2]>;
 
+/// What a socket leaves and joins because a subscription of its could not be agreed.
+#[derive(Debug, Default)]
+pub(super) struct Undone {
+    pub(super) leave: Rooms,
+    pub(super) join: Rooms,
+}
+
 impl Subscriptions {
     /// Those of a socket that came back, by its rooms.
-    pub(super) fn restore<'a>(rooms: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn restore<'a>(rooms: impl Iterator<Item = &'a str>, queries: &Queries) -> Self {
         let mut restored = Self::default();
         for (subscription, times) in rooms.filter_map(Subscription::of_room) {
             match restored.find(&subscription) {
                 Some(entry) => entry.times = entry.times.max(times),
                 None => {
-                    let regexes = regexes(subscription.query.as_deref());
-                    restored.0.push(Entry { subscription, times, regexes });
+                    let query =
+                        subscription.query.as_deref().and_then(|text| queries.of_text(text));
+                    restored.0.push(Entry { subscription, times, query });
                 }
             }
         }
@@ -176,8 +195,9 @@ impl Subscriptions {
         name: &str,
         query: &Value,
         limits: &SubscriptionLimits,
+        queries: &Queries,
     ) -> Result<Rooms, SubscriptionError> {
-        let (subscription, regexes) = Subscription::parse(name, query, limits)?;
+        let (subscription, query) = Subscription::parse(name, query, limits, queries)?;
         if self.0.iter().map(|entry| entry.times).sum::<usize>() >= limits.max_subscriptions {
             return Err(SubscriptionError::TooMany(limits.max_subscriptions));
         }
@@ -189,20 +209,41 @@ impl Subscriptions {
             entry.times += 1;
             return Ok([subscription.room(entry.times)].into_iter().collect());
         }
-        if self.0.iter().map(|entry| entry.regexes).sum::<usize>() + regexes > limits.max_regexes {
+        let rooms = [event_room(&subscription.event), subscription.room(1)];
+        let entry = Entry { subscription, times: 1, query };
+        let regexes = self.0.iter().map(Entry::regexes).sum::<usize>() + entry.regexes();
+        if regexes > limits.max_regexes {
             return Err(SubscriptionError::TooManyRegexes(limits.max_regexes));
         }
-        let rooms = [event_room(&subscription.event), subscription.room(1)];
-        self.0.push(Entry { subscription, times: 1, regexes });
+        self.0.push(entry);
         Ok(rooms.into_iter().collect())
     }
 
     /// Takes the first subscription of that name away, once. The rooms that its socket leaves: none,
     /// if there is no such subscription.
     pub(super) fn unsubscribe(&mut self, name: &str) -> Rooms {
-        let Some(at) = self.0.iter().position(|entry| entry.subscription.is_named(name)) else {
-            return Rooms::new();
+        match self.0.iter().position(|entry| entry.subscription.is_named(name)) {
+            Some(at) => self.take(at),
+            None => Rooms::new(),
+        }
+    }
+
+    /// Takes back a subscription by the rooms that [`subscribe`](Self::subscribe) gave for it.
+    pub(super) fn undo(&mut self, rooms: &[ByteString]) -> Undone {
+        let failed = rooms.last().and_then(|room| Subscription::of_room(room));
+        let Some((subscription, times)) = failed else { return Undone::default() };
+        let at = self.0.iter().position(|entry| entry.subscription == subscription);
+        // The client may have taken it back itself meanwhile.
+        let Some(at) = at.filter(|at| times <= self.0[*at].times) else {
+            return Undone::default();
         };
+        // One that came later and was agreed counts in its place.
+        let join = if times < self.0[at].times { Rooms::from(rooms) } else { Rooms::new() };
+        Undone { leave: self.take(at), join }
+    }
+
+    /// Takes one of these subscriptions away. The rooms that its socket leaves.
+    fn take(&mut self, at: usize) -> Rooms {
         let entry = &mut self.0[at];
         let mut rooms = Rooms::new();
         rooms.push(entry.subscription.room(entry.times));
@@ -221,13 +262,6 @@ impl Subscriptions {
     }
 }
 
-fn regexes(query: Option<&str>) -> usize {
-    let query = query.and_then(|query| serde_json::from_str(query).ok());
-    query
-        .and_then(|query| Query::parse(&query, &QueryLimits::default()).ok())
-        .map_or(0, |query| query.regexes())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -235,7 +269,8 @@ mod tests {
     use super::*;
 
     fn subscribe(of: &mut Subscriptions, name: &str, query: Value) -> Vec<String> {
-        let rooms = of.subscribe(name, &query, &SubscriptionLimits::default()).unwrap();
+        let limits = SubscriptionLimits::default();
+        let rooms = of.subscribe(name, &query, &limits, &Queries::default()).unwrap();
         rooms.iter().map(ToString::to_string).collect()
     }
 
@@ -245,7 +280,7 @@ mod tests {
 
     fn refused(of: &mut Subscriptions, name: &str, query: Value) -> String {
         let limits = SubscriptionLimits { max_subscriptions: 3, ..SubscriptionLimits::default() };
-        of.subscribe(name, &query, &limits).unwrap_err().to_string()
+        of.subscribe(name, &query, &limits, &Queries::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -266,7 +301,7 @@ mod tests {
     fn query_counts_with_an_id_and_if_it_is_one() {
         let query_of = |name, query| {
             let limits = SubscriptionLimits::default();
-            Subscription::parse(name, &query, &limits).unwrap().0.query
+            Subscription::parse(name, &query, &limits, &Queries::default()).unwrap().0.query
         };
         for none in [json!(false), json!(null), json!(0), json!("")] {
             assert_eq!(query_of("a.b#1", none), None);
@@ -279,7 +314,8 @@ mod tests {
     #[test]
     fn last_hash_begins_the_id() {
         let limits = SubscriptionLimits::default();
-        let (parsed, _) = Subscription::parse("a.b#c#1", &Value::Null, &limits).unwrap();
+        let (parsed, _) =
+            Subscription::parse("a.b#c#1", &Value::Null, &limits, &Queries::default()).unwrap();
         assert_eq!((&*parsed.event, &*parsed.suffix), ("a.b#c", "#1"));
         assert!(parsed.is_named("a.b#c#1") && !parsed.is_named("a.b#c"));
     }
@@ -294,6 +330,28 @@ mod tests {
     }
 
     #[test]
+    fn subscription_that_failed_is_undone_and_no_other_of_its_name() {
+        let limits = SubscriptionLimits::default();
+        let mut all = Subscriptions::default();
+        let mut subscribe =
+            |query: Value| all.subscribe("a.b#1", &query, &limits, &Queries::default()).unwrap();
+        subscribe(json!({"x": 1}));
+        let failed = subscribe(json!({"x": 2}));
+        let later = [subscribe(json!({"x": 3})), subscribe(json!({"x": 3}))];
+        let undone = all.undo(&failed);
+        assert_eq!(undone.leave.to_vec(), ["api:a.b\n[\"#1\",{\"x\":2}]"]);
+        assert_eq!(undone.join.to_vec(), [""; 0]);
+        // Of two that are the same, one is left, and its socket is in the first one's room.
+        let undone = all.undo(&later[0]);
+        assert_eq!(undone.leave.to_vec(), ["api:a.b\n[\"#1\",{\"x\":3},2]"]);
+        assert_eq!(undone.join.to_vec(), later[0].to_vec());
+        assert!(all.undo(&failed).leave.is_empty(), "it is gone");
+        assert_eq!(unsubscribe(&mut all, "a.b#1"), ["api:a.b\n[\"#1\",{\"x\":1}]"]);
+        let left = unsubscribe(&mut all, "a.b#1");
+        assert_eq!(left, ["api:a.b\n[\"#1\",{\"x\":3}]", "api:a.b"]);
+    }
+
+    #[test]
     fn subscriptions_come_back_from_their_rooms() {
         let mut all = Subscriptions::default();
         let mut rooms = vec!["SOCKET".to_owned(), "other".to_owned()];
@@ -305,7 +363,8 @@ mod tests {
         ] {
             rooms.extend(subscribe(&mut all, name, query));
         }
-        let mut restored = Subscriptions::restore(rooms.iter().map(|room| &**room));
+        let queries = Queries::default();
+        let mut restored = Subscriptions::restore(rooms.iter().map(|room| &**room), &queries);
         for name in ["a.b#1", "a.b#1", "a.c#\"", "a.b", "a.b"] {
             assert_eq!(unsubscribe(&mut restored, name), unsubscribe(&mut all, name), "{name}");
         }
@@ -347,8 +406,9 @@ mod tests {
         for id in 0..16 {
             subscribe(&mut all, &format!("a.b#{id}"), long.clone());
         }
+        let limits = SubscriptionLimits::default();
         assert_eq!(
-            all.subscribe("a.b#16", &long, &SubscriptionLimits::default()).unwrap_err(),
+            all.subscribe("a.b#16", &long, &limits, &Queries::default()).unwrap_err(),
             SubscriptionError::TooLong(32 * 1024)
         );
     }

@@ -5,34 +5,37 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
+use super::Work;
+
 /// `sift.compare`: values of one `typeof` have an order, if JavaScript gives them one.
-pub(super) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
+pub(super) fn compare(a: &Value, b: &Value, work: &Work) -> Option<Ordering> {
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
         (Value::Number(_), Value::Number(_)) => number(a).partial_cmp(&number(b)),
-        (Value::String(a), Value::String(b)) => Some(compare_texts(a, b)),
+        (Value::String(a), Value::String(b)) => Some(compare_texts(a, b, work)),
         (Value::Null, Value::Null) => Some(Ordering::Equal),
         (
             Value::Null | Value::Array(_) | Value::Object(_),
             Value::Null | Value::Array(_) | Value::Object(_),
-        ) => compare_objects(a, b),
+        ) => compare_objects(a, b, work),
         _ => None,
     }
 }
 
 /// Null, arrays and objects are all of type `object`. Two of them are compared as texts, or as
 /// numbers if one is null, and are never equal, being two.
-fn compare_objects(a: &Value, b: &Value) -> Option<Ordering> {
+fn compare_objects(a: &Value, b: &Value, work: &Work) -> Option<Ordering> {
     let order = match (a, b) {
-        (Value::Null, b) => 0.0.partial_cmp(&parse_number(&text(b))),
-        (a, Value::Null) => parse_number(&text(a)).partial_cmp(&0.0),
-        (a, b) => Some(compare_texts(&text(a), &text(b))),
+        (Value::Null, b) => 0.0.partial_cmp(&parse_number(&text(b, work))),
+        (a, Value::Null) => parse_number(&text(a, work)).partial_cmp(&0.0),
+        (a, b) => Some(compare_texts(&text(a, work), &text(b, work), work)),
     };
     order.filter(|order| order.is_ne())
 }
 
 /// By UTF-16 code units.
-fn compare_texts(a: &str, b: &str) -> Ordering {
+fn compare_texts(a: &str, b: &str, work: &Work) -> Ordering {
+    work.spend_bytes(a.len().min(b.len()));
     a.encode_utf16().cmp(b.encode_utf16())
 }
 
@@ -50,32 +53,59 @@ fn number(value: &Value) -> f64 {
 }
 
 /// `Number(value)`.
-pub(super) fn to_number(value: Option<&Value>) -> f64 {
+pub(super) fn to_number(value: Option<&Value>, work: &Work) -> f64 {
     match value {
         None | Some(Value::Object(_)) => f64::NAN,
         Some(Value::Null) => 0.0,
         Some(Value::Bool(bool)) => f64::from(u8::from(*bool)),
         Some(value @ Value::Number(_)) => number(value),
-        Some(value @ (Value::String(_) | Value::Array(_))) => parse_number(&text(value)),
+        Some(Value::String(text)) => {
+            work.spend_bytes(text.len());
+            parse_number(text)
+        }
+        Some(value @ Value::Array(_)) => parse_number(&text(value, work)),
     }
 }
 
 /// `String(value)`.
-pub(super) fn text(value: &Value) -> Cow<'_, str> {
+pub(super) fn text<'a>(value: &'a Value, work: &Work) -> Cow<'a, str> {
+    let Value::Array(elements) = value else { return text_of_one(value) };
+    let mut text = String::new();
+    write_elements(elements, &mut text, work);
+    text.into()
+}
+
+/// Into one text, for arrays may be nested as deep as JSON goes: with a text for each level, each
+/// would copy all that is inside of it.
+fn write_elements(elements: &[Value], text: &mut String, work: &Work) {
+    for (at, element) in elements.iter().enumerate() {
+        if !work.spend(1) {
+            return;
+        }
+        if at > 0 {
+            text.push(',');
+        }
+        match element {
+            Value::Null => {}
+            Value::Array(elements) => write_elements(elements, text, work),
+            one => {
+                let one = text_of_one(one);
+                work.spend_bytes(one.len());
+                text.push_str(&one);
+            }
+        }
+    }
+}
+
+/// Of a value that is no array.
+fn text_of_one(value: &Value) -> Cow<'_, str> {
     match value {
         Value::Null => "null".into(),
         Value::Bool(true) => "true".into(),
         Value::Bool(false) => "false".into(),
         Value::Number(_) => number_text(number(value)).into(),
         Value::String(text) => text.into(),
-        Value::Array(elements) => {
-            let texts: Vec<_> = elements
-                .iter()
-                .map(|element| if element.is_null() { "".into() } else { text(element) })
-                .collect();
-            texts.join(",").into()
-        }
-        Value::Object(_) => "[object Object]".into(),
+        Value::Array(_) | Value::Object(_) => "[object Object]".into(),
     }
 }
 
@@ -125,7 +155,10 @@ fn is_whitespace(char: char) -> bool {
 }
 
 /// `value[key]`, of what the value has itself.
-pub(super) fn property<'a>(value: &'a Value, key: &str) -> Option<Cow<'a, Value>> {
+pub(super) fn property<'a>(value: &'a Value, key: &str, work: &Work) -> Option<Cow<'a, Value>> {
+    if let Value::String(text) = value {
+        work.spend_bytes(text.len());
+    }
     match value {
         Value::Object(object) => object.get(key).map(Cow::Borrowed),
         Value::Array(elements) => elements.get(index(key)?).map(Cow::Borrowed),
@@ -148,7 +181,10 @@ fn index(key: &str) -> Option<usize> {
 }
 
 /// What `$size` looks at: the `length` of a value that counts as true.
-pub(super) fn length(value: Option<&Value>) -> Option<f64> {
+pub(super) fn length(value: Option<&Value>, work: &Work) -> Option<f64> {
+    if let Some(Value::String(text)) = value {
+        work.spend_bytes(text.len());
+    }
     match value? {
         Value::Array(elements) => Some(elements.len() as f64),
         Value::String(text) if !text.is_empty() => Some(text.encode_utf16().count() as f64),

@@ -46,13 +46,16 @@ pub enum QueryError {
 }
 
 pub(super) fn parse(query: &Value, limits: &QueryLimits) -> Result<Query, QueryError> {
-    // Values are written to a sink that counts, so that a huge query is not copied to be refused.
-    if !fits(query, limits.max_bytes) {
-        return Err(QueryError::TooLong(limits.max_bytes));
-    }
+    check_length(query, limits)?;
     let mut parser = Parser { limits, depth: 0, parts: 0, regexes: 0 };
     let root = parser.query(query)?;
     Ok(Query { root, regexes: parser.regexes })
+}
+
+/// Values are written to a sink that counts, so that a huge query is not copied to be refused.
+pub(super) fn check_length(query: &Value, limits: &QueryLimits) -> Result<(), QueryError> {
+    let is_short = fits(query, limits.max_bytes);
+    if is_short { Ok(()) } else { Err(QueryError::TooLong(limits.max_bytes)) }
 }
 
 fn fits(query: &Value, max_bytes: usize) -> bool {

@@ -9,26 +9,53 @@ use std::str::Chars;
 
 use regex::{Regex, RegexBuilder};
 
-use super::QueryError;
+use super::{QueryError, Work};
 
 /// Of a compiled expression, and of what matching it may add.
 const MAX_COMPILED_BYTES: usize = 64 * 1024;
 
+/// Of one that counts as small.
+const SMALL_BYTES: usize = 8 * 1024;
+
+/// What a byte costs that an expression looks at. That is less than one step for most, but where
+/// states do not fit into the cache, all those of the expression may be looked at for each byte.
+const SMALL_STEPS: usize = 8;
+const LARGE_STEPS: usize = 64;
+
 /// Groups inside one another.
 const MAX_NESTING: u32 = 32;
 
-pub(super) fn compile(source: &str, flags: &str) -> Result<Regex, QueryError> {
+/// A regular expression that is compiled.
+#[derive(Debug)]
+pub(super) struct Expression {
+    regex: Regex,
+    steps_per_byte: usize,
+}
+
+impl Expression {
+    pub(super) fn is_match(&self, text: &str, work: &Work) -> bool {
+        work.spend(text.len().saturating_mul(self.steps_per_byte)) && self.regex.is_match(text)
+    }
+}
+
+pub(super) fn compile(source: &str, flags: &str) -> Result<Expression, QueryError> {
     let flags = Flags::parse(flags)?;
     let mut translation =
         Translation { flags, chars: source.chars().peekable(), out: String::new() };
     translation.run().map_err(|error| QueryError::Regex(error.to_owned()))?;
-    RegexBuilder::new(&translation.out)
-        .case_insensitive(flags.ignore_case)
-        .size_limit(MAX_COMPILED_BYTES)
-        .dfa_size_limit(MAX_COMPILED_BYTES)
-        .nest_limit(MAX_NESTING)
-        .build()
-        .map_err(|error| QueryError::Regex(reason(&error)))
+    let build = |size_limit_bytes| {
+        RegexBuilder::new(&translation.out)
+            .case_insensitive(flags.ignore_case)
+            .size_limit(size_limit_bytes)
+            .dfa_size_limit(MAX_COMPILED_BYTES)
+            .nest_limit(MAX_NESTING)
+            .build()
+    };
+    if let Ok(regex) = build(SMALL_BYTES) {
+        return Ok(Expression { regex, steps_per_byte: SMALL_STEPS });
+    }
+    let large = build(MAX_COMPILED_BYTES).map_err(|error| QueryError::Regex(reason(&error)))?;
+    Ok(Expression { regex: large, steps_per_byte: LARGE_STEPS })
 }
 
 /// The crate's message ends in its reason; before it comes the translated expression.

@@ -2,14 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::{Query, QueryError, QueryLimits};
+use super::{Query, QueryError, QueryLimits, Work};
 
 fn parse(query: Value) -> Result<Query, QueryError> {
     Query::parse(&query, &QueryLimits::default())
 }
 
 fn matches(query: Value, value: Value) -> bool {
-    parse(query).unwrap().matches(Some(&value))
+    parse(query).unwrap().matches(Some(&value), &plenty())
+}
+
+fn plenty() -> Work {
+    Work::new(1 << 20)
 }
 
 fn refused(query: Value) -> String {
@@ -19,7 +23,7 @@ fn refused(query: Value) -> String {
 /// Which of several values match.
 fn matching(query: Value, values: &[Value]) -> Vec<Value> {
     let query = parse(query).unwrap();
-    values.iter().filter(|value| query.matches(Some(value))).cloned().collect()
+    values.iter().filter(|value| query.matches(Some(value), &plenty())).cloned().collect()
 }
 
 #[test]
@@ -36,8 +40,8 @@ fn null_matches_what_is_missing() {
     assert!(matches(json!({"a": null}), json!({"a": null})));
     assert!(matches(json!({"a.b.c": null}), json!({"a": null})));
     assert!(!matches(json!({"a": null}), json!({"a": 0})));
-    assert!(parse(json!(null)).unwrap().matches(None));
-    assert!(!parse(json!({"$gt": 0})).unwrap().matches(None));
+    assert!(parse(json!(null)).unwrap().matches(None, &plenty()));
+    assert!(!parse(json!({"$gt": 0})).unwrap().matches(None, &plenty()));
 }
 
 #[test]
@@ -291,4 +295,49 @@ fn size_of_a_query_is_bounded() {
     let regexes = vec![json!({"$regex": "a"}); 9];
     assert_eq!(refused(json!({"$or": regexes})), "the query has more than 8 regular expressions");
     assert_eq!(parse(json!({"$or": [{"$regex": "a"}, 1]})).unwrap().regexes(), 1);
+}
+
+/// Arrays inside one another around a text, as deep as JSON is read.
+fn nested(text: &str, depth: usize) -> Value {
+    (0..depth).fold(json!(text), |inner, _| json!([inner]))
+}
+
+#[test]
+fn nested_arrays_cost_what_is_in_them_once() {
+    let value = nested(&"x".repeat(1 << 16), 125);
+    let cost = |query: Value| {
+        let work = plenty();
+        assert!(parse(query).unwrap().matches(Some(&value), &work));
+        plenty().left() - work.left()
+    };
+    let one = cost(json!({"$gt": []}));
+    // The text, at 32 bytes a step, and the levels; twice, for it is compared as well.
+    assert!(one < 2 * ((1 << 16) / 32 + 200), "{one}");
+    let many = cost(json!({"$and": vec![json!({"$gt": []}); 100]}));
+    assert!(many < 101 * one, "{many}");
+    assert!(cost(json!({"$not": {"$mod": [2, 1]}})) < 2 * one);
+}
+
+#[test]
+fn match_that_takes_too_long_is_none() {
+    let long = json!("x".repeat(1 << 20));
+    let many = json!(vec![json!({"a": [[1, 2], [3]], "b": "é"}); 10_000]);
+    for (query, value) in [
+        (json!({"$and": vec![json!({"$gt": []}); 100]}), &nested(&"x".repeat(1 << 20), 125)),
+        (json!({"$or": vec![json!({"$ne": 1}); 100]}), &many),
+        (json!({"$not": {"$elemMatch": {"a": 4}}}), &many),
+        (json!({"$nor": [{"a": {"$in": [4, 5]}}]}), &many),
+        (json!({"$nor": [{"b.length": 2}]}), &many),
+        (json!({"$nor": [{"$regex": "y$"}]}), &long),
+        (json!({"$nor": [{"$regex": "(?:a{60}|b{60}){3}$"}]}), &json!("x".repeat(1 << 13))),
+        (json!({"$nor": [{"$size": 1}]}), &long),
+        (json!({"$nor": [{"$mod": [2, 1]}]}), &long),
+    ] {
+        let query = parse(query).unwrap();
+        let enough = Work::new(1 << 30);
+        assert!(query.matches(Some(value), &enough), "{query:?}");
+        let work = Work::new(10_000);
+        assert!(!query.matches(Some(value), &work), "{query:?}");
+        assert_eq!(work.left(), 0);
+    }
 }
