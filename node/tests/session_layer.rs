@@ -164,6 +164,35 @@ async fn request_that_writes_nothing_makes_no_session() {
     drop(node);
 }
 
+/// A page opens its socket and posts at once.
+#[tokio::test]
+async fn cookie_of_a_handshake_holds_before_there_is_a_socket() {
+    let (node, address) = counting_node().await;
+    let opened = receive(send(address, HANDSHAKE, b"").await).await;
+    let told = cookie(&opened);
+    let counted = request(address, "POST /count", &told).await;
+    assert_eq!((counted.body.as_str(), cookies(&counted)), (r#"{"n":1}"#, vec![]));
+    let mut client = socket(address, &told).await;
+    assert_eq!(client.call(&json!(["count"])).await, json!(r#"{"n":2}"#));
+    drop(node);
+}
+
+/// To look for it takes an entry of the log, which the client need not ask for each time.
+#[tokio::test]
+async fn cookie_of_a_session_that_is_over_is_taken_away() {
+    let (node, address) = counting_node().await;
+    let told = cookie(&request(address, "POST /count", "").await);
+    let id = told.split("s%3A").nth(1).unwrap().split('.').next().unwrap().parse().unwrap();
+    node.io().session(id).destroy().await.unwrap();
+    let read = request(address, "GET /read", &told).await;
+    assert_eq!((read.body.as_str(), cookies(&read)), ("{}", vec!["flotilla.sid=".to_owned()]));
+    // Whoever gets another session is told of that one alone.
+    for path in ["POST /count", "GET /socket.io/?EIO=4&transport=polling"] {
+        let answer = request(address, path, &told).await;
+        assert!(cookie(&answer).starts_with("flotilla.sid=s%3A"), "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn bad_cookie_is_refused_and_taken_away() {
     let (_node, address) = counting_node().await;

@@ -415,12 +415,42 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait before a CONNECT is proposed again.
 const CONNECT_RETRY: Duration = Duration::from_millis(200);
 
+/// Whether a CONNECT that failed so may do better in a moment.
+fn may_recover(error: ProposeError) -> bool {
+    matches!(error, ProposeError::NoQuorum | ProposeError::Overloaded)
+}
+
+/// Looks a session up, again while that cannot be agreed and the client `is_waiting`: as long as a
+/// CONNECT waits for a quorum.
+async fn find_patiently<T, F>(
+    find: impl Fn() -> F,
+    is_waiting: impl Fn() -> bool,
+) -> Result<T, NoSession>
+where
+    F: Future<Output = Result<T, NoSession>>,
+{
+    let give_up = Instant::now() + CONNECT_PATIENCE;
+    loop {
+        match find().await {
+            Err(NoSession::Unavailable(error))
+                if may_recover(error) && is_waiting() && Instant::now() < give_up =>
+            {
+                tokio::time::sleep(CONNECT_RETRY).await;
+            }
+            found => return found,
+        }
+    }
+}
+
 /// Gives a socket the session that its client shows with its CONNECT; false if the client was
 /// refused. One that is not there (any more) leaves it with its connection's.
 async fn take_session(socket: &Socket, shown: Result<Option<String>, NoSession>) -> bool {
     let io = socket.io();
     let found = match (shown, io.sessions()) {
-        (Ok(Some(token)), Some(sessions)) => sessions.find(&io, &token).await,
+        (Ok(Some(token)), Some(sessions)) => {
+            let is_waiting = || socket.recipient().phase() == Phase::Connecting;
+            find_patiently(|| sessions.find(&io, &token), is_waiting).await
+        }
         (Ok(_), _) => Ok(None),
         (Err(missing), _) => Err(missing),
     };
@@ -490,7 +520,7 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
                 }
                 return;
             }
-            Err(ProposeError::NoQuorum | ProposeError::Overloaded) if Instant::now() < give_up => {
+            Err(error) if may_recover(error) && Instant::now() < give_up => {
                 if socket.recipient().phase() != Phase::Connecting {
                     return;
                 }
@@ -520,4 +550,32 @@ fn reject(socket: &Socket, error: &ConnectError) {
 fn connect_error(io: &Io, namespace: &str, json: String) -> Arc<Encoded> {
     let payload = Payload { json: json.into(), attachments: Vec::new() };
     io.cluster().encoder().packet(Kind::ConnectError, namespace, None, &payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    async fn found_after(refusals: u32, waits: u32) -> (Result<u32, NoSession>, u32) {
+        let asked = Cell::new(0);
+        let find = || {
+            asked.set(asked.get() + 1);
+            let is_refused = asked.get() <= refusals;
+            async move { if is_refused { Err(ProposeError::NoQuorum.into()) } else { Ok(7) } }
+        };
+        let found = find_patiently(find, || asked.get() <= waits).await;
+        (found, asked.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connect_with_a_session_waits_a_few_seconds_for_a_quorum() {
+        assert!(matches!(found_after(5, 100).await, (Ok(7), 6)));
+        let (found, asked) = found_after(100, 100).await;
+        assert!(matches!(found, Err(NoSession::Unavailable(ProposeError::NoQuorum))));
+        assert_eq!(u128::from(asked), 1 + CONNECT_PATIENCE.as_millis() / CONNECT_RETRY.as_millis());
+        let (found, asked) = found_after(100, 3).await;
+        assert!(found.is_err() && asked == 4, "nobody waits any more after {asked}");
+    }
 }

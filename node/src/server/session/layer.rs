@@ -17,7 +17,7 @@ use crate::transport::EitherBody;
 
 /// Gives each request the [`Session`] of its client, in its extensions: the one that the client's
 /// sockets have. The answer sets the cookie where a session was written for the first time,
-/// regenerated, or destroyed.
+/// regenerated, or destroyed, and takes away one whose session is over.
 ///
 /// A cookie whose signature does not hold is refused (403, and the cookie is taken away); while the
 /// cluster has no quorum, a session that this node does not know is (503). Without `cookie` among
@@ -94,17 +94,24 @@ impl SessionLayer {
         let Some(sessions) = self.sessions() else {
             return Ok(inner.call(request).await?.map(Either::Right));
         };
-        let found = match sessions.cookie_of(request.headers()) {
-            Some(token) => sessions.find(&self.io, &token).await,
+        let shown = sessions.cookie_of(request.headers());
+        let found = match &shown {
+            Some(token) => sessions.find(&self.io, token).await,
             None => Ok(None),
         };
-        let hold = match found {
-            Ok(hold) => hold.unwrap_or_else(|| sessions.draw()),
+        let (hold, is_stranger) = match found {
+            Ok(Some(hold)) => (hold, false),
+            Ok(None) => (sessions.draw(), shown.is_some()),
             Err(error) => return Ok(refuse(&sessions, &error).map(Either::Left)),
         };
         request.extensions_mut().insert(Session::held(hold.clone(), self.io.clone()));
         let mut response = inner.call(request).await?;
-        for (name, value) in sessions.set_cookie(sessions.news_for(&hold, false)) {
+        let news = if is_stranger {
+            sessions.news_for_stranger(&hold)
+        } else {
+            sessions.news_for(&hold, false)
+        };
+        for (name, value) in sessions.set_cookie(news) {
             response.headers_mut().append(name, value);
         }
         Ok(response.map(Either::Right))

@@ -44,6 +44,9 @@ pub(crate) struct Hold {
     successor: OnceLock<Arc<Self>>,
 }
 
+/// How long a session is kept whose client was told of it by a cookie, and has not come with it yet.
+const FIRST_USE_MS: u64 = 60 * 1000;
+
 /// The session of a connection, and how early in the order of sources it was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
@@ -133,14 +136,14 @@ impl Sessions {
         Arc::new(Hold::new(SessionId::random(), self.config.max_age, true))
     }
 
-    /// What a client shows to come back to a session.
-    pub(super) fn token(&self, id: SessionId) -> String {
-        self.signer.write(id)
     /// A session that is there, or was: nobody makes it again.
     pub(crate) fn known(&self, id: SessionId) -> Arc<Hold> {
         Arc::new(Hold::new(id, self.config.max_age, false))
     }
 
+    /// What a client shows to come back to a session.
+    pub(super) fn token(&self, id: SessionId) -> String {
+        self.signer.write(id)
     }
 
     pub(super) fn max_age(&self) -> Duration {
@@ -155,20 +158,34 @@ impl Sessions {
     pub(crate) async fn find(&self, io: &Io, token: &str) -> Result<Option<Arc<Hold>>, NoSession> {
         let Some(id) = self.signer.read(token)? else { return Ok(None) };
         let raft = io.cluster().raft();
-        let mut hold = Hold::new(id, self.config.max_age, false);
-        if let Some(row) = raft.view().kept_session(id, raft.now_ms()) {
-            hold.was_refreshed = self.is_due(row, raft.now_ms());
-            if hold.was_refreshed {
-                // What is refused now is tried again when the client comes again.
-                let _ = raft.pump().propose_quiet(Change::SessionTouch { session: id, keep_ms: 0 });
+        let touch = |keep_ms| Change::SessionTouch { session: id, keep_ms };
+        if raft.view().kept_session(id, raft.now_ms()).is_none() {
+            // It may have been made on a node that this one is behind of, however fresh its view:
+            // the log knows.
+            let touched = raft.pump().propose(touch(0)).await?;
+            if touched != Outcome::Applied {
+                return Ok(None);
             }
-            return Ok(Some(Arc::new(hold)));
         }
-        // It may have been made on a node that this one is behind of: the log knows.
-        let touched = raft.pump().propose(Change::SessionTouch { session: id, keep_ms: 0 }).await?;
-        let is_there =
-            touched == Outcome::Applied && raft.view().kept_session(id, raft.now_ms()).is_some();
-        Ok(is_there.then(|| Arc::new(hold)))
+        let view = raft.view();
+        let Some(row) = view.kept_session(id, raft.now_ms()) else { return Ok(None) };
+        let mut hold = Hold::new(id, self.config.max_age, false);
+        let is_first_use = row.keep_ms == self.first_use_ms() && row.keep_ms < self.max_age_ms();
+        hold.was_refreshed = self.is_due(row, raft.now_ms());
+        if hold.was_refreshed || is_first_use {
+            let keep_ms = if is_first_use { self.max_age_ms() } else { 0 };
+            // What is refused now is tried again when the client comes again.
+            let _ = raft.pump().propose_quiet(touch(keep_ms));
+        }
+        Ok(Some(Arc::new(hold)))
+    }
+
+    fn max_age_ms(&self) -> u64 {
+        self.config.max_age.as_millis() as u64
+    }
+
+    fn first_use_ms(&self) -> u64 {
+        FIRST_USE_MS.min(self.max_age_ms())
     }
 
     /// Whether a session's expiry is to be put off: not at each request, for it takes a log entry.
@@ -195,6 +212,12 @@ impl Sessions {
         };
         let mut admitted = Admitted::default();
         admitted.headers.extend(self.set_cookie(self.news_for(&seat.hold, true)));
+        if seat.hold.to_make().is_some() && !admitted.headers.is_empty() {
+            // The client may show its cookie elsewhere before it has a socket here. If this cannot
+            // be agreed, its first socket makes the session, or is not let in.
+            let make = Change::SessionTouch { session: seat.hold.id, keep_ms: self.first_use_ms() };
+            let _ = io.cluster().raft().pump().propose_quiet(make);
+        }
         admitted.extensions.insert(seat);
         Ok(admitted)
     }
@@ -208,7 +231,12 @@ impl Sessions {
                 (SessionSource::Cookie, Some(hold)) if !hold.is_new => {
                     return Ok(Seat { hold: hold.clone(), rank, was_shown: true });
                 }
-                (SessionSource::Cookie, _) => self.cookie_of(&request.headers),
+                // Whatever the client's cookie names, it is not there.
+                (SessionSource::Cookie, Some(_)) => {
+                    was_shown |= self.cookie_of(&request.headers).is_some();
+                    None
+                }
+                (SessionSource::Cookie, None) => self.cookie_of(&request.headers),
                 (SessionSource::Query, _) => shown::in_query(
                     request.uri.query().unwrap_or_default(),
                     &self.config.query_parameter,
@@ -260,6 +288,14 @@ impl Sessions {
         let goes_on = hold.was_refreshed && self.cookie.max_age.is_some();
         let is_news = (hold.is_new && is_there) || goes_on;
         (is_news && !hold.is_told.swap(true, Ordering::AcqRel)).then(|| self.cookie_for(hold.id))
+    }
+
+    /// The same for a client whose cookie names no session that is there. If it is told of no other,
+    /// its cookie is taken away: with each request it would have to be looked for in the log.
+    pub(super) fn news_for_stranger(&self, hold: &Arc<Hold>) -> Option<HeaderValue> {
+        let news = self.news_for(hold, false);
+        let is_told = hold.latest().is_told.load(Ordering::Acquire);
+        if is_told { news } else { news.or_else(|| self.cleared()) }
     }
 
     pub(super) fn cookie_for(&self, id: SessionId) -> HeaderValue {
