@@ -12,6 +12,7 @@ use common::roaming::{Answer, receive, send};
 use common::{TestNode, start, start_with, until};
 use flotilla::adapter::RecoveryConfig;
 use flotilla::config::Config;
+use flotilla::raft::state::SessionId;
 use flotilla::server::{
     Ack, Data, ErrorContext, Io, Secret, Session, SessionConfig, SessionError, SessionSource,
     Socket,
@@ -453,6 +454,66 @@ async fn filtered_packets_reach_who_was_meant_though_away() {
     assert_eq!(missed, [1, 4]);
     back.send(r#"2/kept,1["get"]"#).await;
     back.expect(r#"3/kept,1[{"name":"bob"}]"#).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_may_look_at_sessions_itself() {
+    let node = start(application).await;
+    let [ann, bob] = [SessionId::random(), SessionId::random()].map(|id| node.io().session(id));
+    for (session, other) in [(&ann, &bob), (&bob, &ann)].repeat(10) {
+        let (own, other) = (session.clone(), other.clone());
+        let seen = session.update(move |session| {
+            let n = other.get().len() + own.get().len();
+            session.insert(format!("{}", session.len()), json!(n));
+        });
+        drop(seen);
+    }
+    for session in [ann, bob] {
+        session.update(|_| ()).await.unwrap();
+        assert_eq!(session.get().len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn write_beyond_the_settings_bytes_fails() {
+    let node = one(SessionConfig { max_bytes: 1000, ..settings() }).await;
+    let (mut client, _) = newcomer(&node).await;
+    set(&mut client, "name", json!("ann")).await;
+    let refused = client.call(&json!(["set", "large", "x".repeat(1000)])).await;
+    assert_eq!(refused, json!({"Err": "TooLarge"}));
+    assert_eq!(client.call(&json!(["get"])).await, json!({"name": "ann"}));
+}
+
+/// A page logs in while a socket is away, which then comes back with the session from before.
+#[tokio::test]
+async fn socket_that_comes_back_does_not_make_its_destroyed_session_again() {
+    let node = one(settings()).await;
+    let mut client = node.open().await;
+    client.ask("/kept", "").await;
+    let connect: Value = serde_json::from_str(&client.text().await["0/kept,".len()..]).unwrap();
+    client.send(r#"2/kept,1["id"]"#).await;
+    let answer: Value = serde_json::from_str(&client.text().await["3/kept,1".len()..]).unwrap();
+    let id = answer[0].as_str().unwrap().parse().unwrap();
+    drop(client);
+    let away = || node.io().of("/kept").fetch_sockets().is_empty().then_some(());
+    until("the client to be away", async || away()).await;
+    node.io().session(id).regenerate().await.unwrap();
+
+    let mut back = node.open().await;
+    back.ask("/kept", &json!({"pid": connect["pid"]}).to_string()).await;
+    let again: Value = serde_json::from_str(&back.text().await["0/kept,".len()..]).unwrap();
+    assert_eq!(again["sid"], connect["sid"], "it is the same socket");
+    let refused = [r#"["set","name","eve"]"#, r#"["get"]"#];
+    for (event, answer) in refused.into_iter().zip([r#"[{"Err":"Over"}]"#, "[{}]"]) {
+        back.send(&format!("2/kept,2{event}")).await;
+        back.expect(&format!("3/kept,2{answer}")).await;
+    }
+    // The connection's next namespace shares it.
+    back.connect("/other", "").await;
+    back.send(r#"2/other,1["set","name","eve"]"#).await;
+    back.expect(r#"3/other,1[{"Err":"Over"}]"#).await;
+    let late = node.io().session(id).update(|session| session.clear());
+    assert_eq!(late.await, Err(SessionError::Over));
 }
 
 #[tokio::test]

@@ -98,8 +98,8 @@ impl Io {
                 .session
                 .is_on()
                 .then(|| Arc::new(Sessions::new(settings.session.clone()))),
+            drafts: Drafts::new(settings.session.max_bytes),
             settings,
-            drafts: Drafts::default(),
             engine: Arc::default(),
             front: OnceLock::new(),
             is_closed: AtomicBool::new(false),

@@ -58,6 +58,9 @@ pub enum SessionError {
     /// The cluster does not take the object: it is nested too deep.
     #[error("the session is nested too deep")]
     TooDeep,
+    /// The object's JSON would be longer than `session.max_bytes`: nothing was written.
+    #[error("the session would be {bytes} bytes long, and may be {max_bytes}")]
+    TooLarge { bytes: usize, max_bytes: usize },
     /// The session has changed since it was read: nothing was saved.
     #[error("the session has changed: revision {read} was read, {found} stands there")]
     Conflict { read: u64, found: u64 },
@@ -76,6 +79,7 @@ impl SessionError {
             Self::Propose(error) => error.as_str(),
             Self::Contended => "Contended",
             Self::TooDeep => "TooDeep",
+            Self::TooLarge { .. } => "TooLarge",
             Self::Conflict { .. } => "Conflict",
             Self::Over => "Over",
             Self::OfConnection => "OfConnection",
@@ -128,7 +132,8 @@ impl Session {
     }
 
     /// Changes the object. The change is proposed at once, in its place among this node's emits
-    /// and joins, and again, on what stands there then, if another node's came first.
+    /// and joins; and again, on what stands there then, if another came first. It may look at
+    /// sessions itself.
     pub fn update(
         &self,
         change: impl FnMut(&mut Map<String, Value>) + Send + 'static,
@@ -206,12 +211,12 @@ impl Session {
     /// Gives the client another session, empty and with an id that nobody knew before, and ends this
     /// one: what an application does when a user logs in or out. The answer to an HTTP request tells
     /// the client; over a socket it is told by its [token](Self::token), and comes back with it.
+    /// A session that was regenerated before goes on as the one that it was regenerated to.
     pub fn regenerate(
         &self,
     ) -> impl Future<Output = Result<Self, SessionError>> + Send + 'static + use<> {
         let regenerated = self.io.sessions().map(|sessions| {
             let successor = sessions.draw();
-    /// A session that was regenerated before goes on as the one that it was regenerated to.
             let keep_ms = sessions.max_age().as_millis() as u64;
             // First, for from its being named on somebody else may take its place and destroy it.
             let make = Change::SessionTouch { session: successor.id, keep_ms };

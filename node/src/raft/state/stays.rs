@@ -47,6 +47,9 @@ impl Stay {
 /// dropped beyond that counts as lost: the socket cannot be recovered from before it.
 const MAX_PAST: usize = 64;
 
+/// How long the texts of those older sessions may be together.
+const MAX_PAST_BYTES: usize = 256 * 1024;
+
 impl Kept {
     /// Stays that packets after `from` may have met.
     pub(super) fn stays_after(&self, from: Place) -> impl Iterator<Item = &Stay> {
@@ -100,9 +103,14 @@ impl Kept {
     ) {
         self.versions.retain(|(until, _)| *until > oldest);
         self.versions.push((place, before));
-        if self.versions.len() > MAX_PAST {
-            let (until, _) = self.versions.remove(0);
-            self.lost = self.lost.max(until);
+        let len = |(_, value): &(Place, Option<Arc<SessionValue>>)| {
+            value.as_ref().map_or(0, |value| value.text.len())
+        };
+        let mut bytes: usize = self.versions.iter().map(len).sum();
+        while self.versions.len() > MAX_PAST || bytes > MAX_PAST_BYTES {
+            let version = self.versions.remove(0);
+            bytes -= len(&version);
+            self.lost = self.lost.max(version.0);
         }
     }
 
@@ -121,5 +129,35 @@ impl Kept {
             excess = excess.saturating_sub(1);
             false
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(index: u64) -> Place {
+        Place { index, position: 0 }
+    }
+
+    #[test]
+    fn older_sessions_are_bounded_by_their_number_and_their_bytes() {
+        let small = SessionValue::empty();
+        let mut kept = Kept::default();
+        for index in 1..=MAX_PAST as u64 + 1 {
+            kept.change_session(at(index), Some(small.clone()), Place::default());
+        }
+        assert_eq!((kept.versions.len(), kept.lost), (MAX_PAST, at(1)));
+
+        let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_PAST_BYTES / 4));
+        let large = Arc::new(SessionValue::parse(&text).unwrap());
+        let mut kept = Kept::default();
+        for index in 1..=3 {
+            kept.change_session(at(index), Some(large.clone()), Place::default());
+        }
+        assert_eq!((kept.versions.len(), kept.lost), (3, Place::default()));
+        kept.change_session(at(4), Some(large.clone()), Place::default());
+        assert_eq!((kept.versions.len(), kept.lost), (3, at(1)), "before that it is not known");
+        assert_eq!(kept.session_at(at(1), None), Some(&large));
     }
 }

@@ -24,6 +24,8 @@ pub struct SessionConfig {
     /// How long a session is kept while nobody uses it.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
+    /// Of a session's JSON text: a write beyond it fails. Also where each connection has its own.
+    pub max_bytes: usize,
     /// The field of what clients send with their CONNECT.
     pub auth_field: String,
     /// The parameter of the handshake's query. Its value may also be a whole cookie header, as
@@ -42,6 +44,7 @@ impl Default for SessionConfig {
             require_signed: true,
             required: false,
             max_age: Duration::from_secs(24 * 60 * 60),
+            max_bytes: 64 * 1024,
             auth_field: "session".to_owned(),
             query_parameter: "session".to_owned(),
             index: Vec::new(),
@@ -135,6 +138,9 @@ impl fmt::Debug for Secret {
 /// A year: a stamp in milliseconds with so much added is far from overflowing.
 const LONGEST_AGE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// A session travels in one change of the log, which has a bound of its own.
+const LARGEST_BYTES: usize = 8 << 20;
+
 impl SessionConfig {
     /// Whether clients come back to their sessions.
     pub fn is_on(&self) -> bool {
@@ -162,6 +168,8 @@ impl SessionConfig {
         require(can_verify, "secrets", "are missing; or set require_signed to false")?;
         let is_age = (Duration::from_secs(1)..=LONGEST_AGE).contains(&self.max_age);
         require(is_age, "max_age", "must be from a second to a year")?;
+        let is_size = (64..=LARGEST_BYTES).contains(&self.max_bytes);
+        require(is_size, "max_bytes", "must be from 64 bytes to 8 MiB")?;
         require(!self.auth_field.is_empty(), "auth_field", "must not be empty")?;
         require(!self.query_parameter.is_empty(), "query_parameter", "must not be empty")?;
         let is_key = |key: &String| !key.is_empty();
@@ -197,6 +205,7 @@ mod tests {
         assert_eq!(refused(r#"{"sources":["cookie"],"secrets":["a",""]}"#), "secrets");
         assert_eq!(refused(r#"{"max_age":"0s"}"#), "max_age");
         assert_eq!(refused(r#"{"max_age":"3years"}"#), "max_age");
+        assert_eq!(refused(r#"{"max_bytes":10}"#), "max_bytes");
         assert_eq!(refused(r#"{"cookie":{"name":"a b"}}"#), "cookie.name");
         assert_eq!(refused(r#"{"cookie":{"same_site":"none"}}"#), "cookie.same_site");
         assert_eq!(refused(r#"{"auth_field":""}"#), "auth_field");
