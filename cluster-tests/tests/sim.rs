@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use cluster_tests::sim::{Answers, Coverage, FaultKind, Report, Violation};
+use cluster_tests::sim::{Answers, Coverage, FaultKind, Report, Returns, Violation};
 
 const SEEDS: RangeInclusive<u64> = 1..=20;
 
@@ -64,6 +64,7 @@ fn promises_hold_whatever_happens() {
     let reports = run_all(seeds());
     let mut coverage = Coverage::default();
     let mut answers = Answers::default();
+    let mut returns = Returns::default();
     let mut broken = Vec::new();
     for report in &reports {
         if !report.violations.is_empty() {
@@ -74,8 +75,9 @@ fn promises_hold_whatever_happens() {
         }
         coverage.add(&report.coverage);
         answers.add(&report.answers);
+        returns.add(&report.returns);
     }
-    eprintln!("{coverage:?}, emits: {answers:?}");
+    eprintln!("{coverage:?}, emits: {answers:?}, returns: {returns:?}");
     assert!(broken.is_empty(), "replay with FLOTILLA_SIM_SEED={broken:?}");
     if reports.len() == 1 {
         return;
@@ -90,6 +92,10 @@ fn promises_hold_whatever_happens() {
     assert!(coverage.deaths_checked > 0, "no dead node's sockets were looked for");
     let Answers { agreed, refused, unknown } = answers;
     assert!(agreed > 10_000 && refused > 100 && unknown > 0, "an answer was never given");
+    let Returns { recovered, refused, replayed, wasted } = returns;
+    assert!(recovered > 500 && replayed > 500, "only few came back, or missed anything");
+    assert!(refused > 10, "hardly anybody was away for too long");
+    assert!(wasted > 100, "lost connections were noticed too soon");
 }
 
 #[test]
@@ -111,8 +117,14 @@ fn seed_repeats_its_history() {
 
 /// Runs seeds with a planted bug until one of them breaks a promise that `shows` it.
 fn assert_is_found(bug: &str, shows: fn(&Violation) -> bool) {
+    assert_is_found_within(45, bug, shows);
+}
+
+/// The same, where few faults are needed.
+fn assert_is_found_within(trouble_seconds: u64, bug: &str, shows: fn(&Violation) -> bool) {
+    let trouble = trouble_seconds.to_string();
     for seed in seeds() {
-        let report = run(seed, &["--bug", bug]);
+        let report = run(seed, &["--bug", bug, "--trouble-seconds", &trouble]);
         if let Some(violation) = report.violations.iter().find(|violation| shows(violation)) {
             eprintln!("{bug} is found by seed {seed}: {violation}");
             return;
@@ -129,6 +141,22 @@ fn missing_dedup_is_found() {
 #[test]
 fn missing_fence_is_found() {
     assert_is_found("no-fence", |v| matches!(v, Violation::NotFenced { .. }));
+}
+
+#[test]
+fn replay_without_the_packet_at_the_seam_is_found() {
+    let shows = |v: &Violation| matches!(v, Violation::Lost { .. } | Violation::Gap { .. });
+    assert_is_found_within(5, "seam-left-out", shows);
+}
+
+#[test]
+fn replay_with_the_packet_before_the_seam_is_found() {
+    assert_is_found_within(5, "seam-repeated", |v| matches!(v, Violation::Doubled { .. }));
+}
+
+#[test]
+fn owner_that_does_not_yield_is_found() {
+    assert_is_found_within(5, "no-yield", |v| matches!(v, Violation::Shared { .. }));
 }
 
 #[test]

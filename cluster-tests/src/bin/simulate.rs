@@ -32,6 +32,9 @@ enum Bug {
     NoDedup,
     NoFence,
     DeliveryBeforeCommit,
+    SeamLeftOut,
+    SeamRepeated,
+    NoYield,
 }
 
 impl From<Bug> for PlantedBug {
@@ -40,6 +43,9 @@ impl From<Bug> for PlantedBug {
             Bug::NoDedup => Self::NoDedup,
             Bug::NoFence => Self::NoFence,
             Bug::DeliveryBeforeCommit => Self::DeliveryBeforeCommit,
+            Bug::SeamLeftOut => Self::SeamLeftOut,
+            Bug::SeamRepeated => Self::SeamRepeated,
+            Bug::NoYield => Self::NoYield,
         }
     }
 }

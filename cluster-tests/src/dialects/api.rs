@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla::apps::api::{Api, ApiError, ApiHandle, Exports, Query, QueryLimits, Refusal, api};
+use flotilla::apps::api::{
+    Api, ApiError, ApiHandle, Exports, Query, QueryLimits, Refusal, Work, api,
+};
 use flotilla::server::{EmitError, Io, Session, Socket};
 use flotilla::socketio::Binary;
 use serde::Serialize;
@@ -148,7 +150,10 @@ type Pair = (String, Value);
 /// For each value whether it matches; or why the query is refused, as a text.
 fn matches(query: &Value, values: Vec<Value>) -> Result<Value, ApiError> {
     Ok(match Query::parse(query, &QueryLimits::default()) {
-        Ok(query) => values.iter().map(|value| query.matches(Some(value))).collect(),
+        Ok(query) => {
+            let work = || Work::new(1_000_000);
+            values.iter().map(|value| query.matches(Some(value), &work())).collect()
+        }
         Err(error) => error.to_string().into(),
     })
 }

@@ -8,6 +8,7 @@ use super::history::{At, ClientId, Label};
 
 mod delivery;
 mod order;
+mod recovery;
 mod story;
 
 use story::Story;
@@ -38,6 +39,19 @@ pub enum Violation {
     Strayed {
         label: Label,
         by: ClientId,
+    },
+    /// A connection that the client had lost was sent it, though another one had the socket by then.
+    Shared {
+        label: Label,
+        by: ClientId,
+    },
+    /// It was told that it cannot come back, though the window reached.
+    Forsaken {
+        client: ClientId,
+    },
+    /// It came back to somebody else's socket or session.
+    Mistaken {
+        client: ClientId,
     },
     /// Nobody emitted it.
     Invented {
@@ -100,6 +114,13 @@ impl fmt::Display for Violation {
             Self::Doubled { label, by } => write!(f, "client {by} heard {label:?} again"),
             Self::Undead { label, by } => write!(f, "{label:?} was refused; client {by} heard it"),
             Self::Strayed { label, by } => write!(f, "{label:?} was not meant for client {by}"),
+            Self::Shared { label, by } => {
+                write!(f, "{label:?} was sent to two connections of client {by}")
+            }
+            Self::Forsaken { client } => {
+                write!(f, "client {client} was not let back in, though the window reached")
+            }
+            Self::Mistaken { client } => write!(f, "client {client} came back as somebody else"),
             Self::Invented { label, by } => {
                 write!(f, "client {by} heard {label:?}, which nobody sent")
             }
@@ -132,11 +153,13 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All broken promises of a history, which has come to rest.
-pub(super) fn check(events: &[At]) -> Vec<Violation> {
+/// All broken promises of a history, which has come to rest. `skew_ms`: how far the machines' clocks
+/// differ at most.
+pub(super) fn check(events: &[At], skew_ms: u64) -> Vec<Violation> {
     let story = Story::of(events);
     let mut violations = delivery::check(&story);
     violations.extend(order::check(&story));
+    violations.extend(recovery::check(&story, skew_ms));
     violations
 }
 

@@ -18,6 +18,9 @@ pub enum FaultKind {
     KillAll,
     /// A machine vanishes without a word, and loses what its disk had not synced.
     PowerCut,
+    /// A process dies, and its disk is gone: the machine comes back as another node. A cluster of
+    /// three bears that once in so short a time; after that it is a [`Kill`](Self::Kill).
+    DiskLoss,
     Isolate,
     IsolateLeader,
     /// Nothing arrives at a machine, or nothing leaves it.
@@ -35,11 +38,12 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Kill,
         Self::KillLeader,
         Self::KillAll,
         Self::PowerCut,
+        Self::DiskLoss,
         Self::Isolate,
         Self::IsolateLeader,
         Self::OneWay,
@@ -115,7 +119,7 @@ impl Network {
         let Fault { kind, machine, outward } = fault;
         let others: Vec<usize> = (0..self.machines).filter(|other| *other != machine).collect();
         match kind {
-            FaultKind::Kill | FaultKind::KillLeader | FaultKind::KillAll => {}
+            FaultKind::Kill | FaultKind::KillLeader | FaultKind::KillAll | FaultKind::DiskLoss => {}
             FaultKind::PowerCut
             | FaultKind::Isolate
             | FaultKind::IsolateLeader

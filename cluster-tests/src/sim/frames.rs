@@ -1,12 +1,23 @@
 //! Reads what a client gets: WebSocket frames with Socket.IO packets, as the protocols' pages say.
 
+use serde::Deserialize;
+
 /// What a packet means to a simulated client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Packet {
-    Connect,
-    /// The first argument after the event's name, a text.
-    Event(String),
+    Connect(Connect),
+    /// The first argument after the event's name, a text; and in a recoverable namespace the
+    /// offset, which is the last one.
+    Event(String, Option<String>),
     Disconnect,
+}
+
+/// What a CONNECT tells a client of its socket.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Connect {
+    pub(super) sid: String,
+    pub(super) pid: Option<String>,
 }
 
 /// The packets of unmasked text frames, one after the other, for one namespace.
@@ -35,12 +46,13 @@ fn packet(text: &str, namespace: &str) -> Packet {
         rest = rest.strip_prefix(',').expect("a comma ends the namespace");
     }
     match kind {
-        "40" => Packet::Connect,
+        "40" => Packet::Connect(serde_json::from_str(rest).expect("an object of texts")),
         "41" => Packet::Disconnect,
         "42" => {
-            let (_event, text): (String, String) =
-                serde_json::from_str(rest).expect("an event with one text");
-            Packet::Event(text)
+            let mut texts: Vec<String> = serde_json::from_str(rest).expect("an event of texts");
+            let offset = (texts.len() == 3).then(|| texts.pop()).flatten();
+            let [_event, text] = <[_; 2]>::try_from(texts).expect("an event with one text");
+            Packet::Event(text, offset)
         }
         _ => panic!("{text:?} is no packet for a simulated client"),
     }
@@ -52,12 +64,21 @@ mod tests {
 
     #[test]
     fn packets_are_read_one_after_the_other() {
-        assert_eq!(parse(b"\x81\x0440{}", "/"), [Packet::Connect]);
+        assert_eq!(parse(b"\x81\x0440{}", "/"), [Packet::Connect(Connect::default())]);
         let event = br#"42/b,["m","1:2"]"#;
         let mut frames = vec![0x81, event.len() as u8];
         frames.extend_from_slice(event);
         frames.extend_from_slice(b"\x81\x0541/b,");
-        assert_eq!(parse(&frames, "/b"), [Packet::Event("1:2".to_owned()), Packet::Disconnect]);
+        let event = Packet::Event("1:2".to_owned(), None);
+        assert_eq!(parse(&frames, "/b"), [event, Packet::Disconnect]);
+    }
+
+    #[test]
+    fn recoverable_namespace_tells_pid_and_offset() {
+        let connect = Connect { sid: "s".to_owned(), pid: Some("p".to_owned()) };
+        assert_eq!(packet(r#"40{"sid":"s","pid":"p"}"#, "/"), Packet::Connect(connect));
+        let event = Packet::Event("1:2".to_owned(), Some("a-1-0".to_owned()));
+        assert_eq!(packet(r#"42["m","1:2","a-1-0"]"#, "/"), event);
     }
 
     #[test]
@@ -65,6 +86,6 @@ mod tests {
         let event = format!(r#"42["m","{}"]"#, "x".repeat(300));
         let mut frames = vec![0x81, 126, (event.len() >> 8) as u8, event.len() as u8];
         frames.extend_from_slice(event.as_bytes());
-        assert_eq!(parse(&frames, "/"), [Packet::Event("x".repeat(300))]);
+        assert_eq!(parse(&frames, "/"), [Packet::Event("x".repeat(300), None)]);
     }
 }

@@ -71,9 +71,34 @@ pub enum Event {
         machine: usize,
         namespace: &'static str,
     },
-    /// The client got its CONNECT.
+    /// The client got its CONNECT. If it had been [`Returning`](Self::Returning), its socket is its
+    /// own again.
     Connected {
         client: ClientId,
+    },
+    /// Its connection was lost: it hears nothing until it is back.
+    Away {
+        client: ClientId,
+    },
+    /// It asks a machine for its socket.
+    Returning {
+        client: ClientId,
+        machine: usize,
+    },
+    /// It was told that its socket is over, and is somebody else from now on.
+    Refused {
+        client: ClientId,
+    },
+    /// It was given the socket or the session of somebody else.
+    Mistaken {
+        client: ClientId,
+    },
+    /// A machine sent it this by a connection that it had lost: its first one, or the one of so
+    /// many returns.
+    Wasted {
+        client: ClientId,
+        visit: u32,
+        label: Label,
     },
     /// It left, was closed, or died with its machine; it hears nothing more.
     Ended {
@@ -100,6 +125,10 @@ pub enum Event {
         alteration: Alteration,
         answer: Answer,
     },
+    /// The machine noticed that it does not hold its lease, or that it was declared dead.
+    Fenced {
+        machine: usize,
+    },
     Fault(Fault),
     Healed(Fault),
 }
@@ -111,6 +140,11 @@ pub struct At {
     pub event: Event,
 }
 
+/// The simulated time, for whoever is on a simulated machine.
+pub(super) fn now_ms() -> u64 {
+    turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as u64)
+}
+
 /// The history that everything in a simulation adds to. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct History(Arc<Mutex<Inner>>);
@@ -119,55 +153,64 @@ pub struct History(Arc<Mutex<Inner>>);
 struct Inner {
     events: Vec<At>,
     next_client: ClientId,
-    /// The clients that have not ended, and their machines.
-    living: BTreeMap<ClientId, usize>,
+    /// The clients that are connected or about to be.
+    living: BTreeMap<ClientId, Whereabouts>,
+    /// Those that have lost their connections, and may come back.
+    away: BTreeMap<ClientId, Whereabouts>,
+}
+
+/// The last connection of a client.
+#[derive(Clone, Copy, Debug)]
+struct Whereabouts {
+    machine: usize,
+    /// How often the client has come back.
+    visit: u32,
 }
 
 impl History {
     pub(super) fn add(&self, event: Event) {
-        let ms = turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as u64);
-        self.add_at(ms, event);
+        self.add_at(now_ms(), event);
     }
 
     /// For whoever is outside the simulated machines. What a client did after its end is its
     /// last words, which nobody hears.
     pub(super) fn add_at(&self, ms: u64, event: Event) {
         let mut inner = self.lock();
-        if let Event::Ended { client } = event
-            && inner.living.remove(&client).is_none()
-        {
-            return;
+        if inner.note(&event) {
+            inner.events.push(At { ms, event });
         }
-        inner.events.push(At { ms, event });
     }
 
     pub(super) fn start_client(&self, machine: usize, namespace: &'static str) -> ClientId {
         let mut inner = self.lock();
         inner.next_client += 1;
         let client = inner.next_client;
-        inner.living.insert(client, machine);
+        inner.living.insert(client, Whereabouts { machine, visit: 0 });
         drop(inner);
         self.add(Event::Started { client, machine, namespace });
         client
     }
 
-    pub(super) fn is_living(&self, client: ClientId) -> bool {
-        self.lock().living.contains_key(&client)
+    /// A client that was away is at a machine; how often it has come back.
+    pub(super) fn return_client(&self, client: ClientId, machine: usize) -> u32 {
+        self.add(Event::Returning { client, machine });
+        self.lock().living[&client].visit
+    }
+
+    /// Whether a client's connection, the one of so many returns, is its last, and not lost.
+    pub(super) fn is_living(&self, client: ClientId, visit: u32) -> bool {
+        self.lock().living.get(&client).is_some_and(|now| now.visit == visit)
     }
 
     pub(super) fn living(&self) -> Vec<ClientId> {
         self.lock().living.keys().copied().collect()
     }
 
-    pub(super) fn machine_died(&self, ms: u64, machine: usize) {
-        let dead: Vec<ClientId> = {
-            let inner = self.lock();
-            let on = inner.living.iter().filter(|(_, on)| **on == machine);
-            on.map(|(client, _)| *client).collect()
-        };
-        for client in dead {
-            self.add_at(ms, Event::Ended { client });
-        }
+    /// The clients whose connections a machine has.
+    pub(super) fn living_on(&self, machine: usize) -> Vec<ClientId> {
+        let inner = self.lock();
+        let on = inner.living.iter().filter(|(_, now)| now.machine == machine);
+        on.map(|(client, _)| *client).collect()
     }
 
     pub fn events(&self) -> Vec<At> {
@@ -183,5 +226,28 @@ impl History {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().expect("nothing panics while it holds the history")
+    }
+}
+
+impl Inner {
+    /// Keeps up with where clients are; false if the event says nothing new.
+    fn note(&mut self, event: &Event) -> bool {
+        match *event {
+            Event::Ended { client } => {
+                self.living.remove(&client).or_else(|| self.away.remove(&client)).is_some()
+            }
+            Event::Away { client } => {
+                let lost = self.living.remove(&client);
+                self.away.extend(lost.map(|lost| (client, lost)));
+                lost.is_some()
+            }
+            Event::Returning { client, machine } => {
+                let before = self.away.remove(&client);
+                let visit = before.map_or(0, |before| before.visit) + 1;
+                self.living.insert(client, Whereabouts { machine, visit });
+                true
+            }
+            _ => true,
+        }
     }
 }

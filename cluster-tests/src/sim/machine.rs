@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use flotilla::adapter::{DeliveryMode, Encoder};
@@ -16,21 +16,25 @@ use tokio_util::task::TaskTracker;
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::client::{Client, Clients};
-use super::history::History;
+use super::history::{Event, History};
 use super::traffic::{Life, Town};
+use super::travel::{self, Gate};
 
 const PORT: u16 = 7000;
 
-/// Where each process has clients, and how many.
-const SEATS: [&str; 4] = ["/", "/", "/", "/other"];
+/// Where each process has clients that do not come back, and how many.
+const SEATS: [&str; 3] = ["/", "/", "/other"];
 
 /// Few, so that every run has snapshots, and restarted machines are behind them.
 const SNAPSHOT_INTERVAL: u64 = 250;
 
+/// Short, so that most runs in which a disk is lost see its node replaced.
+const REPLACE_VOTER_AFTER: Duration = Duration::from_secs(10);
+
 pub(super) struct Machine {
     pub(super) number: usize,
     pub(super) count: usize,
-    pub(super) disk: MemoryDisk,
+    pub(super) disk: Mutex<MemoryDisk>,
     /// How far its clock is ahead of the others'.
     pub(super) skew_ms: u64,
     pub(super) history: History,
@@ -59,6 +63,8 @@ impl Machine {
         *self.raft.lock().expect("nothing panics while it holds it") =
             Arc::downgrade(&backbone.raft);
         let clients = Clients::default();
+        tasks.spawn(note_fences(self.number, backbone.raft.clone(), self.history.clone()));
+        tasks.spawn(self.gate(&backbone, &clients, &tasks).keep());
         for namespace in SEATS {
             tasks.spawn(self.clone().fill_seat(
                 namespace,
@@ -97,6 +103,20 @@ impl Machine {
         }
     }
 
+    /// Where the clients of the recoverable namespace come in.
+    fn gate(&self, backbone: &Backbone, clients: &Clients, tasks: &TaskTracker) -> Gate {
+        let (name, mode) = (travel::NAMESPACE.into(), DeliveryMode::Replicated);
+        Gate {
+            machine: self.number,
+            adapter: backbone.cluster.recoverable_adapter(&name, mode, Some(travel::WINDOW)),
+            raft: backbone.raft.clone(),
+            clients: clients.clone(),
+            history: self.history.clone(),
+            town: self.town.clone(),
+            tasks: tasks.clone(),
+        }
+    }
+
     fn options(&self) -> Options {
         let skew_ms = self.skew_ms;
         let clock = move || {
@@ -104,7 +124,11 @@ impl Machine {
             now.as_millis() as u64 + skew_ms
         };
         Options {
-            raft: RaftConfig { snapshot_interval: SNAPSHOT_INTERVAL, ..RaftConfig::default() },
+            raft: RaftConfig {
+                snapshot_interval: SNAPSHOT_INTERVAL,
+                replace_voter_after: REPLACE_VOTER_AFTER,
+                ..RaftConfig::default()
+            },
             cluster: ClusterConfig {
                 seeds: (0..self.count).map(address).collect(),
                 bootstrap_expect: self.count,
@@ -116,16 +140,31 @@ impl Machine {
             data_dir: PathBuf::new(),
             dialer: Dialer::new(dial),
             threads: Threads::Shared,
-            disk: Some(self.disk.clone()),
+            disk: Some(self.disk().clone()),
             // An index is a node's own affair: some have it, and all must do the same.
             session_keys: SessionKeys::new(self.number.is_multiple_of(2).then_some("group")),
             clock: Some(Arc::new(clock)),
         }
     }
 
+    pub(super) fn disk(&self) -> MutexGuard<'_, MemoryDisk> {
+        self.disk.lock().expect("nothing panics while it holds the disk")
+    }
+
     /// Of the process that runs, once it has started.
     pub(super) fn raft(&self) -> Option<Arc<Raft>> {
         self.raft.lock().expect("nothing panics while it holds it").upgrade()
+    }
+}
+
+/// Until the process ends.
+async fn note_fences(machine: usize, raft: Arc<Raft>, history: History) {
+    let mut status = raft.status();
+    // The sender lives as long as the process.
+    while status.wait_for(|status| *status == Status::Ready).await.is_ok()
+        && status.wait_for(|status| *status != Status::Ready).await.is_ok()
+    {
+        history.add(Event::Fenced { machine });
     }
 }
 

@@ -16,10 +16,11 @@ mod observer;
 mod report;
 mod run;
 mod traffic;
+mod travel;
 
 pub use checks::Violation;
 pub use faults::{Fault, FaultKind};
 pub use flotilla::raft::PlantedBug;
 pub use history::{Aim, Alteration, Answer, At, ClientId, Event, History, Label};
-pub use report::{Answers, Report};
+pub use report::{Answers, Report, Returns};
 pub use run::{Coverage, MACHINES, Outcome, Run};

@@ -1,5 +1,7 @@
 //! What a simulation's process tells of it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::checks::Violation;
@@ -17,6 +19,7 @@ pub struct Report {
     pub violations: Vec<Violation>,
     pub coverage: Coverage,
     pub answers: Answers,
+    pub returns: Returns,
 }
 
 /// How many emits were answered so.
@@ -37,7 +40,54 @@ impl Report {
             violations: outcome.violations,
             coverage: outcome.coverage,
             answers: Answers::of(&events),
+            returns: Returns::of(&events),
         }
+    }
+}
+
+/// How clients came back to their sockets.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Returns {
+    pub recovered: usize,
+    pub refused: usize,
+    /// Packets that they had missed, and got.
+    pub replayed: usize,
+    /// Packets to connections that they had lost.
+    pub wasted: usize,
+}
+
+impl Returns {
+    fn of(events: &[At]) -> Self {
+        let mut returns = Self::default();
+        let mut returning = BTreeSet::new();
+        for at in events {
+            match &at.event {
+                Event::Returning { client, .. } => {
+                    returning.insert(*client);
+                }
+                Event::Away { client } | Event::Ended { client } => {
+                    returning.remove(client);
+                }
+                Event::Connected { client } => {
+                    returns.recovered += usize::from(returning.remove(client));
+                }
+                Event::Heard { client, .. } => {
+                    returns.replayed += usize::from(returning.contains(client));
+                }
+                Event::Refused { .. } => returns.refused += 1,
+                Event::Wasted { .. } => returns.wasted += 1,
+                _ => {}
+            }
+        }
+        returns
+    }
+
+    /// Those of several runs together.
+    pub fn add(&mut self, other: &Self) {
+        self.recovered += other.recovered;
+        self.refused += other.refused;
+        self.replayed += other.replayed;
+        self.wasted += other.wasted;
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::client::{Client, Clients, text};
 use super::history::{Aim, Alteration, Answer, ClientId, Event};
+use super::travel::Travellers;
 
 /// Rooms and groups of sessions that clients are in or not.
 const CIRCLES: u64 = 3;
@@ -31,6 +32,7 @@ const ACTS: u64 = 100;
 pub(super) struct Town {
     /// Who can be written to.
     sockets: Arc<Mutex<BTreeMap<ClientId, (&'static str, SocketId)>>>,
+    pub(super) travellers: Travellers,
     /// Set when the last word has been said.
     quiet: Arc<AtomicBool>,
 }
@@ -40,11 +42,11 @@ impl Town {
         self.quiet.store(true, Ordering::Relaxed);
     }
 
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.quiet.load(Ordering::Relaxed)
     }
 
-    fn list(&self, client: &Client) {
+    pub(super) fn list(&self, client: &Client) {
         let mut sockets = self.sockets.lock().expect("nothing panics while it holds the sockets");
         sockets.insert(client.id, (client.namespace, client.recipient.id));
     }
@@ -82,16 +84,16 @@ impl Life {
         let connected = client.adapter.connect(recipient, client.session, Rooms::new()).await;
         if connected.is_ok() {
             self.town.list(client);
-            self.act().await;
+            self.act(ACTS / 2 + random::number() % ACTS).await;
         }
         client.end();
         self.neighbours.remove(client);
     }
 
-    async fn act(&self) {
+    /// Until its connection ends, at most so often.
+    pub(super) async fn act(&self, times: u64) {
         let mut draw = Sequence::new(random::number());
-        let (mut emitted, mut revision) = (0, 0);
-        for _ in 0..ACTS / 2 + draw.below(ACTS) {
+        for _ in 0..times {
             tokio::time::sleep(Duration::from_millis(1 + draw.below(2 * PAUSE_MS))).await;
             while self.town.is_quiet() && self.client.is_living() {
                 tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
@@ -101,21 +103,23 @@ impl Life {
             }
             match draw.below(10) {
                 0 => self.move_about(&mut draw).await,
-                1 => self.change_group(&mut draw, &mut revision).await,
+                1 => self.change_group(&mut draw).await,
                 _ => {
                     // Two at once now and then: what is written in one go keeps its order.
                     for _ in 0..1 + draw.below(4) / 3 {
-                        emitted += 1;
-                        self.emit(emitted, &mut draw).await;
+                        self.emit(&mut draw).await;
                     }
                 }
             }
         }
     }
 
-    async fn emit(&self, number: u32, draw: &mut Sequence) {
+    async fn emit(&self, draw: &mut Sequence) {
         let client = &self.client;
-        let label = (client.id, number);
+        if !client.is_living() {
+            return;
+        }
+        let label = (client.id, 1 + client.counts.emitted.fetch_add(1, Ordering::Relaxed));
         let (aim, target) = self.aim(draw);
         client.history.add(Event::Emitting { label, aim });
         let json = json!(["m", text(label)]).to_string().into();
@@ -165,18 +169,20 @@ impl Life {
         }
     }
 
-    async fn change_group(&self, draw: &mut Sequence, revision: &mut u64) {
+    async fn change_group(&self, draw: &mut Sequence) {
         let circle = draw.below(CIRCLES) as u8;
         let value = json!({"group": circle}).to_string().into();
+        let revision = &self.client.counts.revision;
+        let expected = revision.load(Ordering::Relaxed);
         // Without a salt, for each write is awaited: none builds on what another may make.
-        let (session, expected, salt) = (self.client.session, *revision, 0);
+        let (session, salt) = (self.client.session, 0);
         let change = Change::SessionPut { session, expected, salt, value };
         let put = || self.raft.pump().propose(change);
         let outcome = self.alter(Alteration::Group(circle), put).await;
         if let Some(Outcome::Written { revision: at } | Outcome::Conflict { revision: at, .. }) =
             outcome
         {
-            *revision = at;
+            revision.store(at, Ordering::Relaxed);
         }
     }
 
@@ -188,8 +194,11 @@ impl Life {
         let client = self.client.id;
         self.client.history.add(Event::Altering { client, alteration });
         let result = propose().await;
-        let answer = Answer::from(&result);
-        self.client.history.add(Event::Altered { client, alteration, answer });
+        // By its next connection the client alters other things: this one is left open.
+        if self.client.is_living() {
+            let answer = Answer::from(&result);
+            self.client.history.add(Event::Altered { client, alteration, answer });
+        }
         result.ok()
     }
 }

@@ -252,6 +252,9 @@ impl Batch {
             {
                 return None;
             }
+            Effect::SocketTaken { .. } if deliveries.planted == Some(PlantedBug::NoYield) => {
+                return None;
+            }
             Effect::Packet(packet, _) => {
                 return self.standing.live.map(|_| packet.namespace.clone());
             }

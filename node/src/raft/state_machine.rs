@@ -100,7 +100,10 @@ impl StateMachine {
                 applied.refused = true;
             }
         }
-        for change in self.changes.drain(..) {
+        for mut change in self.changes.drain(..) {
+            if let Some(planted) = self.deliveries.planted {
+                planted.displace_seam(&mut change.effects);
+            }
             if let state::Outcome::Registered { incarnation, .. } = change.outcome {
                 applied.incarnation = Some(incarnation);
             }

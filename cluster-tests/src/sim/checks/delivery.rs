@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Violation;
 use super::story::{Life, Packet, Story};
 use crate::sim::history::{Answer, Label};
+use crate::sim::travel::NAMESPACE;
 
 pub(super) fn check(story: &Story) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -57,8 +58,13 @@ fn check_agreed(story: &Story, label: Label, packet: &Packet, violations: &mut V
         if life.ended.is_none() && heard.is_none() {
             violations.push(Violation::Lost { label, by });
         }
-        let stayed = life.ended.is_none_or(|ended| ended > answered);
-        if life.machine == emitter.machine && stayed && heard.is_none_or(|heard| heard > answered) {
+        // A node that begins anew may keep connections that can come back, and must get their
+        // sockets back before these are its own again.
+        let was_own =
+            life.stayed_on(packet.machine, packet.emitted, answered).is_some_and(|since| {
+                life.namespace != NAMESPACE || story.held_lease(packet.machine, since, answered)
+            });
+        if was_own && heard.is_none_or(|heard| heard > answered) {
             violations.push(Violation::Late { label, by });
         }
     }

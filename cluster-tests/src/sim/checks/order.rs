@@ -10,7 +10,7 @@ pub(super) fn check(story: &Story) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut namespaces: BTreeMap<&str, Vec<&Life>> = BTreeMap::new();
     for life in story.clients.values() {
-        check_written(life, &mut violations);
+        check_written(story, life, &mut violations);
         namespaces.entry(life.namespace).or_default().push(life);
     }
     for lives in namespaces.values() {
@@ -20,11 +20,12 @@ pub(super) fn check(story: &Story) -> Vec<Violation> {
     violations
 }
 
-/// Each emitter's packets were heard in the order in which it emitted them.
-fn check_written(life: &Life, violations: &mut Vec<Violation>) {
-    let mut last: BTreeMap<ClientId, u32> = BTreeMap::new();
+/// What each emitter emitted by one connection was heard in that order.
+fn check_written(story: &Story, life: &Life, violations: &mut Vec<Violation>) {
+    let mut last: BTreeMap<(ClientId, Option<usize>), u32> = BTreeMap::new();
     for (_, label) in &life.heard {
-        let last = last.entry(label.0).or_default();
+        let visit = story.packets.get(label).map(|packet| packet.visit);
+        let last = last.entry((label.0, visit)).or_default();
         if label.1 < *last {
             violations.push(Violation::Overtaken { label: *label, by: life.id });
         }

@@ -11,17 +11,43 @@ pub(super) type Place = usize;
 pub(super) struct Story {
     pub(super) clients: BTreeMap<ClientId, Life>,
     pub(super) packets: BTreeMap<Label, Packet>,
+    /// When machines found themselves without their leases.
+    fences: Vec<(Place, usize)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) id: ClientId,
-    pub(super) machine: usize,
     pub(super) namespace: &'static str,
-    pub(super) connected: Option<Place>,
+    pub(super) started: Place,
+    pub(super) started_ms: u64,
     pub(super) ended: Option<Place>,
+    /// When it was told that it does not get its socket back.
+    pub(super) refused: Option<Refusal>,
+    /// It was given what is not its own.
+    pub(super) is_mistaken: bool,
+    /// By all of its connections.
     pub(super) heard: Vec<(Place, Label)>,
+    /// What was sent to it live by connections that it had lost; once for each of them.
+    pub(super) wasted: Vec<Label>,
+    /// One after the other; at least one.
+    connections: Vec<Connection>,
     alterations: Vec<Altered>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub(super) at: Place,
+    pub(super) ms: u64,
+}
+
+#[derive(Debug)]
+struct Connection {
+    machine: usize,
+    begun: Place,
+    connected: Option<Place>,
+    /// When the client lost it or ended itself.
+    ended: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -35,6 +61,10 @@ struct Altered {
 pub(super) struct Packet {
     pub(super) aim: Aim,
     pub(super) emitted: Place,
+    pub(super) emitted_ms: u64,
+    /// Where its emitter was, and how often he had come back.
+    pub(super) machine: usize,
+    pub(super) visit: usize,
     /// The end of a process may leave it open.
     pub(super) answered: Option<(Place, Answer)>,
 }
@@ -52,21 +82,41 @@ impl Packet {
 impl Story {
     pub(super) fn of(events: &[At]) -> Self {
         let mut story = Self::default();
-        for (place, At { event, .. }) in events.iter().enumerate() {
-            story.tell(place, event);
+        for (place, at) in events.iter().enumerate() {
+            story.tell(place, at);
         }
         story
     }
 
-    fn tell(&mut self, place: Place, event: &Event) {
+    fn tell(&mut self, place: Place, At { ms, event }: &At) {
+        let ms = *ms;
         match *event {
             Event::Started { client, machine, namespace } => {
-                self.clients.insert(client, Life::new(client, machine, namespace));
+                let connections = vec![Connection::new(machine, place)];
+                let life = Life { started_ms: ms, ..Life::new(client, namespace, connections) };
+                self.clients.insert(client, life);
             }
-            Event::Connected { client } => self.life(client).connected = Some(place),
-            Event::Ended { client } => self.life(client).ended = Some(place),
+            Event::Connected { client } => self.life(client).connection().connected = Some(place),
+            Event::Away { client } => self.life(client).connection().ended = Some(place),
+            Event::Returning { client, machine } => {
+                self.life(client).connections.push(Connection::new(machine, place));
+            }
+            Event::Refused { client } => {
+                self.life(client).refused = Some(Refusal { at: place, ms });
+            }
+            Event::Mistaken { client } => self.life(client).is_mistaken = true,
+            Event::Wasted { client, label, .. } => self.life(client).wasted.push(label),
+            Event::Ended { client } => {
+                let life = self.life(client);
+                life.ended = Some(place);
+                life.connection().ended.get_or_insert(place);
+            }
             Event::Emitting { label, aim } => {
-                self.packets.insert(label, Packet { aim, emitted: place, answered: None });
+                let emitter = self.life(label.0);
+                let (machine, visit) = (emitter.connection().machine, emitter.connections.len());
+                let packet =
+                    Packet { aim, emitted: place, emitted_ms: ms, machine, visit, answered: None };
+                self.packets.insert(label, packet);
             }
             Event::Emitted { label, answer } => {
                 let packet = self.packets.get_mut(&label).expect("it was emitted before");
@@ -81,6 +131,7 @@ impl Story {
                 let last = self.life(client).alterations.last_mut();
                 last.expect("it was begun before").done = Some((place, answer));
             }
+            Event::Fenced { machine } => self.fences.push((place, machine)),
             Event::Fault(_) | Event::Healed(_) => {}
         }
     }
@@ -89,27 +140,64 @@ impl Story {
         self.clients.get_mut(&client).expect("a client starts before it does anything")
     }
 
+    /// Whether a machine held its lease from one place to another.
+    pub(super) fn held_lease(&self, machine: usize, from: Place, to: Place) -> bool {
+        !self.fences.iter().any(|(place, fenced)| *fenced == machine && (from..to).contains(place))
+    }
+
     /// The namespace in which a packet was emitted.
     pub(super) fn namespace(&self, label: Label) -> Option<&'static str> {
         self.clients.get(&label.0).map(|life| life.namespace)
     }
 }
 
+impl Connection {
+    fn new(machine: usize, begun: Place) -> Self {
+        Self { machine, begun, connected: None, ended: None }
+    }
+}
+
 impl Life {
-    fn new(id: ClientId, machine: usize, namespace: &'static str) -> Self {
+    fn new(id: ClientId, namespace: &'static str, connections: Vec<Connection>) -> Self {
         Self {
             id,
-            machine,
             namespace,
-            connected: None,
+            started: connections[0].begun,
+            started_ms: 0,
             ended: None,
+            refused: None,
+            is_mistaken: false,
             heard: Vec::new(),
+            wasted: Vec::new(),
+            connections,
             alterations: Vec::new(),
         }
     }
 
+    fn connection(&mut self) -> &mut Connection {
+        self.connections.last_mut().expect("a life begins with a connection")
+    }
+
     pub(super) fn was_connected_before(&self, place: Place) -> bool {
-        self.connected.is_some_and(|connected| connected < place)
+        let mut connected = self.connections.iter().filter_map(|one| one.connected);
+        connected.next().is_some_and(|connected| connected < place)
+    }
+
+    /// Whether it had one connection, to `machine`, from one place to another; since when.
+    pub(super) fn stayed_on(&self, machine: usize, from: Place, to: Place) -> Option<Place> {
+        let stayed = |one: &&Connection| {
+            one.machine == machine
+                && one.connected.is_some_and(|connected| connected < from)
+                && one.ended.is_none_or(|ended| ended > to)
+        };
+        self.connections.iter().find(stayed).map(|connection| connection.begun)
+    }
+
+    /// Whether what it heard at a place was live: not what it had missed before it came back.
+    pub(super) fn is_live(&self, place: Place) -> bool {
+        let heard_by = self.connections.iter().rev().find(|one| one.begun < place);
+        let connected = heard_by.and_then(|connection| connection.connected);
+        connected.is_some_and(|connected| connected < place)
     }
 
     pub(super) fn heard_at(&self, label: Label) -> Option<Place> {

@@ -33,6 +33,16 @@ impl Backlog {
         self.window.missed(&self.socket, &self.kept, self.from, self.session.as_ref())
     }
 
+    /// [`PlantedBug`](crate::raft::PlantedBug): the first packet is left out.
+    pub(in crate::raft) fn leave_seam_out(&mut self) {
+        self.from = self.packets().first().map_or(self.from, |packet| packet.place);
+    }
+
+    /// [`PlantedBug`](crate::raft::PlantedBug): the packet before the first one comes again.
+    pub(in crate::raft) fn repeat_seam(&mut self) {
+        self.from = self.from.before();
+    }
+
     /// The rooms that it was in at a place since then, without that of its own id.
     pub fn rooms_at(&self, place: Place) -> Vec<&str> {
         self.kept.rooms_at(place).collect()

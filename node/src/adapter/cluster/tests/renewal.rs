@@ -49,7 +49,7 @@ async fn emit(adapter: &Arc<Adapter>, name: &str) {
 /// nobody's, and its next packets are another incarnation's.
 async fn give_up(adapter: &Arc<Adapter>, socket: &Recipient) {
     adapter.begin_anew();
-    let detached = Change::SocketDetached { socket: socket.id, claim: socket.claim };
+    let detached = Change::SocketDetached { socket: socket.id, claim: socket.claim, data: None };
     assert_eq!(adapter.propose(detached).await, Ok(Outcome::Applied));
 }
 
@@ -171,7 +171,7 @@ async fn connection_that_ends_before_it_is_asked_for_leaves_no_ghost() {
     let [(lost, _), (gone, _)] = [connect(&adapter).await, connect(&adapter).await];
     adapter.begin_anew();
     for socket in [&lost, &gone] {
-        let detached = Change::SocketDetached { socket: socket.id, claim: 0 };
+        let detached = Change::SocketDetached { socket: socket.id, claim: 0, data: None };
         assert_eq!(adapter.propose(detached).await, Ok(Outcome::Applied));
     }
     adapter.lose_connection(&lost);
