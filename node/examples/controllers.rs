@@ -116,7 +116,14 @@ fn pages(node: &Node) -> Router {
     let sockets = node
         .layer()
         .with_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0));
-    Router::new().route("/", get(async || Html(include_str!("controllers.html")))).layer(sockets)
+    Router::new()
+        .route(
+            "/",
+            get(async || {
+                Html(concat!(include_str!("page.html"), include_str!("controllers.html")))
+            }),
+        )
+        .layer(sockets)
 }
 
 #[tokio::main]

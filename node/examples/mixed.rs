@@ -13,7 +13,7 @@ use axum::extract::ConnectInfo;
 use axum::response::Html;
 use axum::routing::get;
 use clap::Parser as _;
-use flotilla::apps::api::{Api, ApiError, Exports};
+use flotilla::apps::api::{Api, ApiError, ApiHandle, api};
 use flotilla::apps::controllers::{self, SocketServer, controller};
 use flotilla::apps::routes::{Group, Request, RouteError, Routes, Table};
 use flotilla::config::{Args, Config};
@@ -39,25 +39,24 @@ fn tally(voters: &NamespaceHandle) -> Value {
 }
 
 /// `poll.vote(option)` for api.io's client, and `poll.changed` for whoever subscribes.
-fn api(io: &Io) -> Result<(), Failure> {
-    let api = Api::new(io);
-    let poll = api.handle("poll");
-    let vote = move |voter: Socket, option: String| {
-        let poll = poll.clone();
-        async move {
-            if !OPTIONS.contains(&&*option) {
-                return Err(ApiError::new(format!("{option:?} is none of {OPTIONS:?}")));
-            }
-            drop(voter.leave(OPTIONS.map(room)));
-            voter.join(room(&option)).await?;
-            let tally = tally(&voter.namespace());
-            poll.emit("changed", &tally).await?;
-            Ok(tally)
+struct Poll;
+
+#[api]
+impl Poll {
+    #[export]
+    const OPTIONS: [&'static str; 3] = OPTIONS;
+
+    #[export]
+    async fn vote(poll: ApiHandle, voter: Socket, option: String) -> Result<Value, ApiError> {
+        if !OPTIONS.contains(&&*option) {
+            return Err(ApiError::new(format!("{option:?} is none of {OPTIONS:?}")));
         }
-    };
-    let exports = Exports::new().constant("OPTIONS", OPTIONS).function("vote", ["option"], vote);
-    api.register("poll", exports)?;
-    Ok(())
+        drop(voter.leave(OPTIONS.map(room)));
+        voter.join(room(&option)).await?;
+        let tally = tally(&voter.namespace());
+        poll.emit("changed", &tally).await?;
+        Ok(tally)
+    }
 }
 
 /// `poll:read` for sockets and, as `GET /api/poll`, for HTTP; `say` for a word to all others.
@@ -94,7 +93,7 @@ impl DeskController {
 }
 
 fn application(io: &Io) -> Result<Routes, Failure> {
-    api(io)?;
+    Api::new(io).register("poll", Poll)?;
     SocketServer::new(io).controller::<DeskController>()?;
     io.of("/").on("voters", async |voter: Socket, ack: Ack| {
         let count = voter.namespace().operator().fetch_sockets().len();
@@ -108,7 +107,10 @@ fn pages(routes: &Routes, node: &Node) -> Result<Router, Failure> {
         .layer()
         .with_address(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0));
     Ok(Router::new()
-        .route("/", get(async || Html(include_str!("mixed.html"))))
+        .route(
+            "/",
+            get(async || Html(concat!(include_str!("page.html"), include_str!("mixed.html")))),
+        )
         .layer(routes.forward_layer(Table::backbone().under("/api"))?)
         .layer(sockets))
 }

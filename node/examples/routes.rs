@@ -132,7 +132,10 @@ fn pages(app: &Routes, node: &Node) -> Result<Router, Failure> {
         app.forward(request, "visits").await
     };
     Ok(Router::new()
-        .route("/", get(async || Html(include_str!("routes.html"))))
+        .route(
+            "/",
+            get(async || Html(concat!(include_str!("page.html"), include_str!("routes.html")))),
+        )
         .route("/hello", any(hello))
         .route("/visits", get(visits))
         .with_state(app.clone())

@@ -62,12 +62,12 @@ describe("the page", () => {
     const press = (page, name) => page.getByRole("button", { name, exact: true }).click();
 
     await press(two, "subscribe to channel");
-    await line(two, '→ subscribe-to-channel: {"result":["news"]}');
+    await line(two, '→ subscribe-to-channel: [{"result":["news"]}]');
     await press(one, "to the channel");
     await line(two, '← message [{"subject":"from the page","body":"hello","options":{}}]');
     await press(one, "to everyone");
     await line(two, '← general-message-forward [{"body":"hello"}]');
-    await line(one, "→ general-message-forward: {}");
+    await line(one, "→ general-message-forward: [{}]");
     assert.deepEqual(errors, []);
   });
 });
