@@ -1,33 +1,16 @@
 //! Controllers of clients that come back: what is new on the node that they come to, and what they keep.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use flotilla::adapter::RecoveryConfig;
 use flotilla::apps::controllers::{Error, SocketServer, State, controller};
 use flotilla::server::{NamespaceHandle, Reason, Session, Socket};
 use serde_json::{Map, Value, json};
 
-use common::client::Client;
-use common::{start_three, until};
-
-/// What the instances of all nodes did.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
-
-impl Notes {
-    fn add(&self, note: String) {
-        self.0.lock().unwrap().push(note);
-    }
-
-    fn taken(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
+use crate::Notes;
+use crate::common::client::Client;
+use crate::common::{start_three, until};
 
 /// What one client has said while it had this instance.
 struct Talk {
