@@ -4,8 +4,8 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use flotilla::adapter::RecoveryConfig;
 use flotilla::apps::api::{Api, ApiError, Exports, Refusal};
@@ -259,7 +259,7 @@ async fn filtered_emit_reaches_subscribers_whose_session_matches() {
 async fn connection_knows_the_exports_of_its_beginning() {
     let (node, api) = node().await;
     let mut old = ready(&node).await;
-    let names = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let names = Arc::new(Mutex::new(Vec::new()));
     let heard = names.clone();
     api.on_namespace(move |name| heard.lock().unwrap().push(name.to_owned()));
     let two = Exports::new().function("two", [""; 0], async |_: Session, ()| Ok(2));
@@ -513,6 +513,40 @@ async fn subscriptions_come_back_with_their_client_on_another_node() {
     unsubscribe(&mut client, "myApi.event").await;
     client.send(r#"27["myApi.send",{"data":1}]"#).await;
     client.expect("37[null,null]").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filtered_emit_reaches_subscribers_that_are_away_and_come_back() {
+    let apis = Mutex::new(Vec::new());
+    let nodes = start_three(|io| {
+        io.of_recoverable("/", RecoveryConfig::default());
+        apis.lock().unwrap().push(application(io));
+    })
+    .await;
+    let my_api = apis.lock().unwrap()[1].handle("myApi");
+    let mut client = nodes[0].open().await;
+    client.ask("/", "").await;
+    let connect: Value = serde_json::from_str(&client.text().await[1..]).unwrap();
+    client.expect(READY).await;
+    subscribe(&mut client, "myApi.event#1", json!({"$gte": 4})).await;
+    client.send(r#"20["myApi.send",{"data":0}]"#).await;
+    client.expect("30[null,null]").await;
+    drop(client);
+    let away = async || nodes[1].io().of("/").fetch_sockets().is_empty().then_some(());
+    until("the client to be away", away).await;
+
+    for (data, username) in [(5, "guest"), (6, "admin"), (3, "guest"), (7, "guest")] {
+        let filter = json!({"username": username});
+        my_api.emit_filtered("event", &data, filter).await.unwrap();
+    }
+    let mut client = nodes[2].open().await;
+    client.ask("/", &json!({"pid": connect["pid"]}).to_string()).await;
+    for data in [5, 7] {
+        let missed = format!(r#"["myApi.event#1",{data}]"#);
+        assert_eq!(split(&client.text().await).0, missed);
+    }
+    client.accepted().await;
+    assert_eq!(client.id, connect["sid"].as_str().unwrap());
 }
 
 async fn ready_elsewhere(node: &TestNode) -> Client {
