@@ -15,14 +15,17 @@ use serde_json::{Value, json};
 use common::client::Client;
 use common::{TestNode, start_three};
 
+/// Which numbers a subscription gets.
+type Gets = fn(i32) -> bool;
+
 /// A client, and the names by which it subscribes to `a.b`: by which of them it gets a number.
 struct Subscriber {
     client: Client,
-    gets: Vec<(&'static str, fn(i32) -> bool)>,
+    gets: Vec<(&'static str, Gets)>,
 }
 
 impl Subscriber {
-    async fn to(node: &TestNode, subscriptions: &[(&'static str, Value, fn(i32) -> bool)]) -> Self {
+    async fn to(node: &TestNode, subscriptions: &[(&'static str, Value, Gets)]) -> Self {
         let mut client = node.connect().await;
         assert!(client.text().await.contains("ready"));
         for (name, query, _) in subscriptions {
@@ -85,7 +88,7 @@ async fn each_name_on_the_wire_is_encoded_once_on_each_node() {
     // Four on each node: by the plain name, and with queries by two others.
     let mut subscribers = Vec::new();
     for node in nodes.iter().flat_map(|node| [node; 4]) {
-        let to: [(_, _, fn(i32) -> bool); 3] = [
+        let to: [(_, _, Gets); 3] = [
             ("a.b", json!(false), |_| true),
             ("a.b#1", json!({"$gte": 4}), |data| data >= 4),
             ("a.b#2", json!({"$lt": 4}), |data| data < 4),

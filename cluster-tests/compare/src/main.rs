@@ -37,6 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn connected<A: Adapter>(socket: SocketRef<A>) {
+    // Elsewhere that is so by itself; `dm` needs it.
+    socket.join(socket.id);
     socket.on("echo", async |Data(data): Data<Value>, ack: AckSender<A>| {
         ack.send(&data).ok();
     });
