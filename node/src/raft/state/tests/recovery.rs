@@ -340,7 +340,7 @@ fn quiet_client_comes_back_though_its_last_packet_is_gone() {
 
 #[test]
 fn own_packets_to_a_room_that_was_left_are_not_missed() {
-    let terms = RecoveryTerms { max_bytes: 1_000, ..ROOMY };
+    let terms = RecoveryTerms { max_bytes: 1_100, ..ROOMY };
     let mut log = Log::new();
     log.propose(1, up(1, terms, &["a"]));
     let mine = socket(1);
