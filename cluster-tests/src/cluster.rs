@@ -175,6 +175,23 @@ impl Cluster {
         status
     }
 
+    /// SIGTERM to all running nodes at once; returns how each of them ended.
+    pub async fn terminate_all(&mut self) -> Vec<(String, ExitStatus)> {
+        let running = self.running();
+        for id in &running {
+            self.process(id).terminate();
+        }
+        let mut ended = Vec::new();
+        for id in running {
+            // A second signal would ask a node not to drain; this waits only.
+            let status = self.process(&id).wait_exit(DRAIN_PATIENCE).await;
+            let status = status.unwrap_or_else(|error| panic!("{id}: {error}\n{}", self.logs()));
+            self.node_mut(&id).process = None;
+            ended.push((id, status));
+        }
+        ended
+    }
+
     /// Nodes that ended by themselves since the last look, and how. They count as dead now.
     pub fn take_ended(&mut self) -> Vec<(String, ExitStatus)> {
         let mut ended = Vec::new();

@@ -42,6 +42,33 @@ async fn garbage_on_the_grpc_port_harms_nobody() {
 }
 
 #[tokio::test]
+async fn silent_connections_to_the_grpc_port_keep_no_node_out() {
+    let mut cluster = Cluster::start(3).await;
+    let victim = cluster.follower().await;
+    let others: Vec<_> = cluster.ids().into_iter().filter(|id| *id != victim).collect();
+    let mut silent = Vec::new();
+    for id in others.iter().cycle().take(2 * SILENT) {
+        silent.push(TcpStream::connect(cluster.grpc(id)).await.unwrap());
+    }
+    // It needs new connections to both, and finds the port as full as it gets.
+    cluster.kill(&victim);
+    cluster.restart(&victim).await;
+    for mut stream in silent {
+        let mut answer = Vec::new();
+        let end = tokio::time::timeout(wait::PATIENCE, stream.read_to_end(&mut answer)).await;
+        end.expect("the node closes such a connection").ok();
+    }
+    for id in &others {
+        let metrics = cluster.metrics(id).await.unwrap();
+        let refused = metrics.sum("flotilla_node_connections_refused_total");
+        assert!(refused >= SILENT as f64, "{id}: {refused}");
+    }
+}
+
+/// To each of two nodes: more than a port waits for at a time.
+const SILENT: usize = 200;
+
+#[tokio::test]
 async fn a_node_with_a_corrupted_log_refuses_to_start_and_says_so() {
     let mut cluster = Cluster::start(3).await;
     let victim = cluster.follower().await;
@@ -53,17 +80,47 @@ async fn a_node_with_a_corrupted_log_refuses_to_start_and_says_so() {
     let spoiled = spoil_files(cluster.data_dir(&victim));
     assert!(!spoiled.is_empty(), "the node has a log");
 
-    cluster.start_node(&victim);
-    let ended = cluster.process(&victim).wait_exit(wait::PATIENCE).await;
-    let log = cluster.process(&victim).log_tail(30);
+    assert_refused(&mut cluster, &victim).await;
+    traffic::last_word(&ann, &[&ann]).await;
+}
+
+// A node that has forgotten its log must not take part under its old id: with another one it would
+// make a majority that knows nothing of what the third has acknowledged.
+#[tokio::test]
+async fn a_node_that_has_lost_its_log_refuses_to_start_and_says_so() {
+    let mut cluster = Cluster::start(3).await;
+    let victim = cluster.follower().await;
+    let ann = cluster.client(&cluster.leader().await, "/").await;
+    ann.confirm("join", &[json!("den")]).await.unwrap();
+    cluster.kill(&victim);
+    let log = cluster.data_dir(&victim).join("log");
+    let files = std::fs::read_dir(&log).unwrap().map(|file| file.unwrap().path());
+    let file = files.into_iter().find(|path| path.extension().is_some_and(|name| name == "wal"));
+    let file = std::fs::OpenOptions::new().write(true).open(file.unwrap()).unwrap();
+    for left in [100, 0] {
+        file.set_len(left).unwrap();
+        assert_refused(&mut cluster, &victim).await;
+    }
+    std::fs::remove_dir_all(&log).unwrap();
+    assert_refused(&mut cluster, &victim).await;
+    traffic::last_word(&ann, &[&ann]).await;
+    // As it is told to: with an empty directory it comes back as another node.
+    cluster.wipe(&victim);
+    cluster.restart(&victim).await;
+}
+
+async fn assert_refused(cluster: &mut Cluster, victim: &str) {
+    cluster.start_node(victim);
+    let ended = cluster.process(victim).wait_exit(wait::PATIENCE).await;
+    let log = cluster.process(victim).log_tail(30);
     let status = ended.unwrap_or_else(|error| panic!("{error}\n{log}"));
     assert!(status.code().is_some_and(|code| code != 0), "{status}\n{log}");
-    assert!(log.contains("damaged"), "the operator is told: {log}");
-    let directory = cluster.data_dir(&victim).display().to_string();
-    assert!(log.contains(&directory), "it names the place: {log}");
+    let told = log.lines().last().unwrap_or_default();
+    assert!(told.contains("damaged"), "the operator is told: {log}");
+    let directory = cluster.data_dir(victim).display().to_string();
+    assert!(told.contains(&directory), "it names the place: {log}");
     assert!(!log.contains("panicked"), "it is no crash: {log}");
     cluster.take_ended();
-    traffic::last_word(&ann, &[&ann]).await;
 }
 
 // Turns the bits of the middle of each file that belongs to the log. A torn end would be nothing

@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::time::Duration;
+
 use cluster_tests::cluster::Cluster;
 use cluster_tests::properties;
 use cluster_tests::traffic::{self, Talker, heard};
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_node_that_is_terminated_exits_with_zero_while_messages_flow() {
@@ -36,5 +40,60 @@ async fn a_whole_cluster_that_is_terminated_exits_with_zero() {
     for id in cluster.ids() {
         let status = cluster.terminate(&id).await;
         assert_eq!(status.code(), Some(0), "{id}\n{}", cluster.logs());
+    }
+}
+
+/// Nodes that wait for answers of those that have ended take longer than this. It is less than the
+/// default `drain_timeout`, and more than a busy machine needs.
+const TOGETHER: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn nodes_that_are_terminated_together_do_not_wait_for_each_other() {
+    let mut cluster = Cluster::start(3).await;
+    let mut joined = 0;
+    for round in 0..6 {
+        let mut clients = Vec::new();
+        // In every other round nobody is there who would hold the nodes up.
+        for id in cluster.ids().iter().filter(|_| round % 2 == 0) {
+            let client = cluster.client(id, "/").await;
+            client.confirm("join", &[json!("den")]).await.unwrap();
+            joined += 1;
+            clients.push(client);
+        }
+        let asked = Instant::now();
+        for (id, status) in cluster.terminate_all().await {
+            assert_eq!(status.code(), Some(0), "{id} in round {round}\n{}", cluster.logs());
+        }
+        let took = asked.elapsed();
+        assert!(took < TOGETHER, "round {round} took {took:?}\n{}", cluster.logs());
+        for id in cluster.ids() {
+            cluster.start_node(&id);
+        }
+        cluster.wait_all_ready().await;
+    }
+    let late = cluster.client("n1", "/").await;
+    late.confirm("join", &[json!("den")]).await.unwrap();
+    cluster.terminate_all().await;
+    let mut states: Vec<Value> = Vec::new();
+    for id in cluster.ids() {
+        states.push(cluster.inspect(&id).await);
+    }
+    let kept = |state: &&Value| state["applied_changes"]["join"] == joined + 1;
+    let disks = states.iter().filter(kept).count();
+    assert!(disks >= 2, "{joined} joins and a late one were acknowledged: {states:#?}");
+}
+
+/// Half of so short a time is for the clients: what the nodes settle must fit into the rest.
+#[tokio::test]
+async fn nodes_that_are_terminated_together_end_well_in_a_short_time_too() {
+    let mut cluster = Cluster::builder(3).setting(&["drain_timeout"], "5s").start().await;
+    for round in 0..3 {
+        for (id, status) in cluster.terminate_all().await {
+            assert_eq!(status.code(), Some(0), "{id} in round {round}\n{}", cluster.logs());
+        }
+        for id in cluster.ids() {
+            cluster.start_node(&id);
+        }
+        cluster.wait_all_ready().await;
     }
 }

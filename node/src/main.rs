@@ -60,18 +60,25 @@ async fn serve(config: Config) -> Result<(), Failure> {
         started = Node::start(Arc::new(config)) => started?,
         () = stop.asked() => return Ok(()),
     };
-    let has_failed = tokio::select! {
-        () = stop.asked() => false,
-        () = node.drain_requested() => false,
-        () = node.failed() => true,
+    let failure = tokio::select! {
+        () = stop.asked() => None,
+        () = node.drain_requested() => None,
+        reason = node.failed() => Some(reason),
     };
     info!("draining");
     tokio::select! {
-        drained = node.drain() => drained?,
+        drained = node.drain() => match (&failure, drained) {
+            // The failure is the cause of whatever else did not go well.
+            (None, drained) => drained?,
+            (Some(_), _) => {}
+        },
         // Whoever asks twice does not want to wait.
         () = stop.asked() => return Err("stopped before it had drained".into()),
     }
-    if has_failed { Err("a part of the node failed".into()) } else { Ok(()) }
+    match failure {
+        Some(reason) => Err(format!("a part of the node failed: {reason}").into()),
+        None => Ok(()),
+    }
 }
 
 /// SIGTERM and SIGINT (Ctrl-C).

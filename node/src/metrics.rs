@@ -257,6 +257,23 @@ impl Default for Recoveries {
     }
 }
 
+/// Connections to the port for nodes that were closed because they were none of a node.
+pub static STRANGERS_REFUSED: StrangersRefused = StrangersRefused::new();
+
+/// Counts of connections that did not greet as nodes do, by reason.
+pub struct StrangersRefused {
+    /// Something else than HTTP/2 came.
+    pub garbage: Counter,
+    /// Nothing came in time, or too many others were as silent.
+    pub silent: Counter,
+}
+
+impl StrangersRefused {
+    const fn new() -> Self {
+        Self { garbage: Counter::new(), silent: Counter::new() }
+    }
+}
+
 /// Packets that were not delivered because the client could not take a volatile packet at once.
 pub static DROPS_VOLATILE: Counter = Counter::new();
 
@@ -417,6 +434,7 @@ pub fn counters() -> Vec<Sample<u64>> {
     samples.extend(drops());
     samples.extend(connections_closed());
     samples.extend(relays());
+    samples.extend(strangers());
     samples.extend(protocol_errors());
     samples
 }
@@ -522,6 +540,17 @@ fn relays() -> impl Iterator<Item = Sample<u64>> {
         &[("to_owner", &RELAYED_TO_OWNER_BYTES), ("to_client", &RELAYED_TO_CLIENT_BYTES)],
     );
     [requests, failures, bytes].into_iter().flatten()
+}
+
+fn strangers() -> impl Iterator<Item = Sample<u64>> {
+    let refused = [("garbage", &STRANGERS_REFUSED.garbage), ("silent", &STRANGERS_REFUSED.silent)];
+    refused.into_iter().map(|(reason, counter)| Sample {
+        name: "flotilla_node_connections_refused_total",
+        unit: Unit::Count,
+        help: "Connections to the port for nodes that did not greet as nodes do.",
+        label: Some(("reason", reason.to_owned())),
+        value: counter.total(),
+    })
 }
 
 fn protocol_errors() -> impl Iterator<Item = Sample<u64>> {

@@ -1,5 +1,7 @@
 //! The streams that gRPC between nodes runs on: TCP, or whatever a test puts in its place.
 
+mod strangers;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -15,9 +17,12 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
+
+use strangers::Strangers;
 
 /// Something that bytes go in and out of.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -25,11 +30,19 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A byte stream between two nodes.
-pub struct BoxedIo(Box<dyn Io>);
+pub struct BoxedIo {
+    io: Box<dyn Io>,
+    /// Among the connections that a port takes at once; free again when the stream is dropped.
+    _place: Option<OwnedSemaphorePermit>,
+}
 
 impl BoxedIo {
     pub fn new(io: impl Io + 'static) -> Self {
-        Self(Box::new(io))
+        Self { io: Box::new(io), _place: None }
+    }
+
+    fn placed(io: impl Io + 'static, place: OwnedSemaphorePermit) -> Self {
+        Self { io: Box::new(io), _place: Some(place) }
     }
 }
 
@@ -45,7 +58,7 @@ impl AsyncRead for BoxedIo {
         context: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_read(context, buf)
+        Pin::new(&mut *self.io).poll_read(context, buf)
     }
 }
 
@@ -55,15 +68,15 @@ impl AsyncWrite for BoxedIo {
         context: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write(context, buf)
+        Pin::new(&mut *self.io).poll_write(context, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_flush(context)
+        Pin::new(&mut *self.io).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0).poll_shutdown(context)
+        Pin::new(&mut *self.io).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -71,11 +84,11 @@ impl AsyncWrite for BoxedIo {
         context: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write_vectored(context, bufs)
+        Pin::new(&mut *self.io).poll_write_vectored(context, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }
 
@@ -179,30 +192,14 @@ pub struct InvalidAddress {
 /// Streams from other nodes.
 pub type Incoming = BoxStream<'static, io::Result<BoxedIo>>;
 
-/// The TCP connections that `listener` accepts, without Nagle's delay.
-///
-/// A connection that fails before it is accepted (or a lack of file descriptors) must not end the
-/// server, so errors are waited out, not passed on.
+/// The TCP connections that `listener` accepts, without Nagle's delay, once they have greeted as
+/// HTTP/2 clients do. Those that do not are closed, and counted.
 pub fn tcp_incoming(listener: TcpListener) -> Incoming {
-    Box::pin(futures_util::stream::unfold(listener, |listener| async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    if stream.set_nodelay(true).is_ok() {
-                        return Some((Ok(BoxedIo::new(stream)), listener));
-                    }
-                    tracing::debug!(%peer, "a node's connection broke at once");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "could not accept a node's connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+    let strangers = Strangers::new(listener);
+    Box::pin(futures_util::stream::unfold(strangers, |mut strangers| async move {
+        Some((Ok(strangers.next().await), strangers))
     }))
 }
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Binds the port of the gRPC services.
 pub async fn bind(address: &str) -> io::Result<(SocketAddr, TcpListener)> {

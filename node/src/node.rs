@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::adapter::{Encoder, OutboxLimits};
 use crate::admin::Admin;
@@ -227,21 +227,23 @@ impl Node {
         self.drain_requested.cancelled().await;
     }
 
-    /// Resolves if a part that the node cannot live without ends unasked.
-    pub async fn failed(&self) {
+    /// Resolves with the reason if a part that the node cannot live without ends unasked.
+    pub async fn failed(&self) -> String {
         tokio::select! {
-            _ = self.backbone.raft.failed() => {}
-            () = self.backbone.cluster.failed() => {}
+            reason = self.backbone.raft.failed() => format!("consensus: {reason}"),
+            () = self.backbone.cluster.failed() => "delivery: a namespace's task panicked".to_owned(),
         }
     }
 
     /// Takes no new clients, settles what was accepted, closes every connection, hands over
     /// leadership, and waits for all tasks to end: backwards through [`start`](Self::start). Clients
-    /// that have not taken their leave in half of `drain_timeout` are cut off.
+    /// that have not taken their leave in half of `drain_timeout` are cut off, and what the other
+    /// nodes have not agreed to in nine tenths of it stays open.
     pub async fn drain(self) -> Result<(), DrainError> {
         let timeout = self.config.drain_timeout;
-        // The other half is for what the nodes have to settle among themselves.
+        // The rest is for what the nodes have to settle among themselves, and for the tasks' ends.
         let clients_until = Instant::now() + timeout / 2;
+        let nodes_until = Instant::now() + timeout * 9 / 10;
         let raft = self.backbone.raft.clone();
         let drained = tokio::time::timeout(timeout, async {
             self.backbone.raft.announce_drain().await;
@@ -250,7 +252,9 @@ impl Node {
             if timeout_at(clients_until, self.clients_gone()).await.is_err() {
                 self.transport.cut_off();
             }
-            self.backbone.raft.drain().await;
+            if timeout_at(nodes_until, self.backbone.raft.drain()).await.is_err() {
+                warn!("there was no time left to settle proposals");
+            }
             self.back.cancel();
             self.tasks.close();
             if timeout_at(clients_until, self.tasks.wait()).await.is_err() {

@@ -10,9 +10,11 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::company::Company;
 use super::config::{ClusterConfig, RaftConfig};
 use super::deliveries::Deliveries;
 use super::gather::Gather;
+use super::log_store::Settler;
 use super::members::{Leases, OwnLease};
 use super::network::Directory;
 use super::proposer::Lead;
@@ -40,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) consensus: Consensus,
     /// Cancelled once consensus has ended and closed its log.
     pub(crate) log_released: CancellationToken,
+    /// None where the log is in memory.
+    pub(crate) settler: Option<Settler>,
     /// Its own proposals and the other nodes' meet here while this node leads.
     pub(crate) door: Arc<Gather>,
     pub(crate) deliveries: Arc<Deliveries>,
@@ -47,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) lead: watch::Receiver<Lead>,
     pub(crate) pump: Pump,
     pub(crate) status: watch::Sender<Status>,
+    /// Known while this node drains.
+    pub(crate) company: watch::Sender<Company>,
     /// The leases that this node grants while it leads.
     pub(crate) leases: Mutex<Leases>,
     /// The lease that this node holds.

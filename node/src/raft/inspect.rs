@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::config::Durability;
-use super::start::StartError;
+use super::start::{StartError, check_reach};
 use super::state::State;
 use super::state_machine::replay;
 use super::storage::Storage;
@@ -18,8 +18,11 @@ pub async fn inspect(data_dir: &Path) -> Result<State, StartError> {
     if !storage.exists() {
         return Err(damaged(io::ErrorKind::NotFound.into()));
     }
-    let log = storage.open_log().map_err(damaged)?;
-    let snapshot = storage.open_snapshots().map_err(damaged)?.newest().await.map_err(damaged)?;
+    let identity = storage.identity().map_err(damaged)?;
+    let log = storage.open_log_of(&identity).map_err(damaged)?;
+    let snapshots = storage.open_snapshots().map_err(damaged)?;
+    let snapshot = snapshots.newest().await.map_err(damaged)?;
+    check_reach(&log, &snapshots).map_err(damaged)?;
     let (mut state, next) = match snapshot {
         Some(snapshot) => {
             let state = State::decode(snapshot.snapshot)

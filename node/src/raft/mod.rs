@@ -5,6 +5,7 @@
 //! order of the log. Only this module names openraft's types.
 
 mod awaited;
+mod company;
 pub mod config;
 mod core;
 mod deliveries;
@@ -38,7 +39,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use self::core::Clock;
 use self::core::Core;
@@ -49,7 +50,7 @@ pub use planted::PlantedBug;
 pub use pump::Pump;
 pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter};
 pub use start::{Options, StartError, Threads};
-use state::{Change, Incarnation, Namespace, NodeId, State};
+use state::{Change, Incarnation, Namespace, NodeId, NodeStatus, Owner, State};
 pub use storage::MemoryDisk;
 
 /// How long a draining node waits for each step that needs the others.
@@ -230,6 +231,7 @@ impl Raft {
         loop {
             let state = metrics.borrow_watched().running_state.clone();
             if let Err(error) = state {
+                error!(%error, "consensus has failed");
                 return error.to_string();
             }
             tokio::time::sleep(FAILURE_POLL).await;
@@ -240,41 +242,69 @@ impl Raft {
     pub async fn announce_drain(&self) {
         self.core.status.send_replace(Status::Draining);
         let announced = self.core.pump.propose(Change::NodeDraining);
-        if !matches!(tokio::time::timeout(DRAIN_STEP, announced).await, Ok(Ok(_))) {
+        if !matches!(self.while_agreeing(DRAIN_STEP, announced).await, Some(Ok(_))) {
             warn!("the cluster was not told of the drain");
         }
     }
 
     /// Hands over leadership, refuses new proposals, and waits until the old ones are settled.
+    ///
+    /// Once the others that could agree are gone it waits no longer: nobody was told that what is
+    /// still open was agreed, and nobody will be.
     pub async fn drain(&self) {
         if *self.core.status.borrow() != Status::Draining {
             self.announce_drain().await;
         }
         self.hand_over().await;
         let limit = self.core.settings.propose_timeout + DRAIN_STEP;
-        if tokio::time::timeout(limit, self.core.pump.drain()).await.is_err() {
+        if self.while_agreeing(limit, self.core.pump.drain()).await.is_none() {
             warn!("proposals were not settled");
         }
     }
 
-    /// Gives leadership to the voter that has most of the log, if this node leads.
+    /// What `work` brings, unless `limit` or all hope of agreement ends before it does.
+    async fn while_agreeing<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut company = self.core.company.subscribe();
+        tokio::select! {
+            biased;
+            done = tokio::time::timeout(limit, work) => done.ok(),
+            // The sender lives as long as this.
+            _ = company.wait_for(|company| company.is_over) => None,
+        }
+    }
+
+    /// The voter that has most of the log, of those that stay and answer.
+    async fn heir(&self) -> Option<NodeId> {
+        let mut company = self.core.company.subscribe();
+        let asked = company.wait_for(|company| company.answering.is_some());
+        let answering = self.while_agreeing(DRAIN_STEP, asked).await?.ok()?.answering.clone()?;
+        let metrics = self.core.consensus.metrics().borrow_watched().clone();
+        let view = self.view();
+        let stays = |node: &NodeId| {
+            view.node(*node).is_some_and(|row| row.status == NodeStatus::Alive)
+                && answering.contains(node)
+        };
+        let voters = metrics.membership_config.voter_ids();
+        let heirs = voters.filter(|node| *node != self.core.me && stays(node));
+        let matching = |node: &NodeId| metrics.replication.as_ref()?.get(node).copied().flatten();
+        heirs.max_by_key(matching)
+    }
+
+    /// Gives leadership away, if this node leads and another stays.
     async fn hand_over(&self) {
         if !self.core.leads() {
             return;
         }
-        let metrics = self.core.consensus.metrics().borrow_watched().clone();
-        let voters = metrics.membership_config.voter_ids().filter(|node| *node != self.core.me);
-        let matching = |node: &NodeId| metrics.replication.as_ref()?.get(node).copied().flatten();
-        let Some(heir) = voters.max_by_key(|node| matching(node)) else { return };
+        let Some(heir) = self.heir().await else { return };
         let mut lead = self.core.lead.clone();
         if self.core.consensus.trigger().transfer_leader(heir).await.is_err() {
             return;
         }
         let me = Some(self.core.me);
         let handed_over = lead.wait_for(|lead| lead.id().is_some() && lead.id() != me);
-        match tokio::time::timeout(DRAIN_STEP, handed_over).await {
-            Ok(Ok(lead)) => info!(leader = lead.id(), "leadership handed over"),
-            Ok(Err(_)) | Err(_) => warn!("leadership could not be handed over"),
+        match self.while_agreeing(DRAIN_STEP, handed_over).await {
+            Some(Ok(lead)) => info!(leader = lead.id(), "leadership handed over"),
+            Some(Err(_)) | None => warn!("leadership could not be handed over"),
         }
     }
 

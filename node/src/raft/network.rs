@@ -135,6 +135,15 @@ impl Directory {
         Ok(RaftClient::new(self.channel(address, Lane::Requests)?))
     }
 
+    /// A client of whoever is where `node` should be, which the membership knows at `address`.
+    pub(crate) fn stranger_at(
+        &self,
+        node: NodeId,
+        address: &str,
+    ) -> io::Result<RaftClient<Channel>> {
+        self.stranger(&self.address(node, address))
+    }
+
     fn channel(&self, address: &str, lane: Lane) -> io::Result<Channel> {
         let mut channels = self.channels.lock().expect("nothing panics while it holds it");
         if let Some(channel) = channels.get(&(address.to_owned(), lane)) {

@@ -184,15 +184,23 @@ impl Propose for ToLeader {
         let lead = self.lead.borrow_and_update().clone();
         let Some((leader, member)) = lead.leader else {
             let pause = NO_LEADER_PAUSE.min(until.saturating_duration_since(Instant::now()));
-            let _ = tokio::time::timeout(pause, self.lead.changed()).await;
+            if let Ok(Err(_closed)) = tokio::time::timeout(pause, self.lead.changed()).await {
+                // Consensus has ended, and no leader comes: whoever repeats this must not spin.
+                tokio::time::sleep(pause).await;
+            }
             return Err(Failed::NotSent);
         };
         let mut others = self.lead.clone();
-        let another_leads = others.wait_for(|lead| lead.id() != Some(leader));
+        let another_leads = async {
+            if others.wait_for(|lead| lead.id() != Some(leader)).await.is_err() {
+                // Nobody tells any more who leads; the attempt itself finds that consensus ended.
+                std::future::pending().await
+            }
+        };
         self.sent = false;
         let applied = tokio::select! {
             applied = self.propose_to(leader, &member, proposal) => Some(applied),
-            _ = another_leads => None,
+            () = another_leads => None,
             () = tokio::time::sleep_until(until) => None,
         };
         applied.unwrap_or_else(|| {

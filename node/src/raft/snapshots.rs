@@ -26,18 +26,30 @@ const KEPT: usize = 2;
 const MAGIC: &[u8; 8] = b"FLOTSNP1";
 const EXTENSION: &str = "snapshot";
 
+/// Ends the name of a snapshot that was taken here; others were sent by a leader.
+const OWN: &str = "-own";
+
 impl Snapshots {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         Ok(Self::Directory(directory.to_owned()))
     }
 
-    /// Keeps a snapshot; once this returns it is durable.
+    /// Keeps a snapshot that a leader sent; once this returns it is durable.
     pub(crate) async fn keep(&self, snapshot: Snapshot) -> io::Result<()> {
+        self.keep_as(snapshot, "").await
+    }
+
+    /// Keeps a snapshot of what this node's own log holds, or held, durably.
+    pub(crate) async fn keep_own(&self, snapshot: Snapshot) -> io::Result<()> {
+        self.keep_as(snapshot, OWN).await
+    }
+
+    async fn keep_as(&self, snapshot: Snapshot, origin: &'static str) -> io::Result<()> {
         match self {
             Self::Directory(directory) => {
                 let directory = directory.clone();
-                blocking(move || write(&directory, &snapshot)).await
+                blocking(move || write(&directory, &snapshot, origin)).await
             }
             Self::Memory(newest) => {
                 *newest.lock().expect("nothing panics while it holds a snapshot") = Some(snapshot);
@@ -60,6 +72,14 @@ impl Snapshots {
         }
     }
 
+    /// The index of the last entry of the newest snapshot that was taken here.
+    pub(crate) fn newest_own(&self) -> io::Result<Option<u64>> {
+        let Self::Directory(directory) = self else { return Ok(None) };
+        let own = |path: &PathBuf| path.file_stem()?.to_str()?.strip_suffix(OWN).map(str::to_owned);
+        let newest = list(directory)?.iter().filter_map(own).next_back();
+        Ok(newest.and_then(|name| name.split('-').next()?.parse().ok()))
+    }
+
     /// Runs `work` where it may take its time: on another thread, or at once in a simulation,
     /// which has but one.
     pub(crate) async fn run<T: Send + 'static>(
@@ -79,10 +99,10 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn write(directory: &Path, snapshot: &Snapshot) -> io::Result<()> {
+fn write(directory: &Path, snapshot: &Snapshot, origin: &str) -> io::Result<()> {
     let (term, index) =
         snapshot.meta.last_log_id.map_or((0, 0), |id| (id.leader_id.term, id.index));
-    let path = directory.join(format!("{index:020}-{term:020}.{EXTENSION}"));
+    let path = directory.join(format!("{index:020}-{term:020}{origin}.{EXTENSION}"));
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     let head = encode_head(snapshot);
@@ -180,6 +200,22 @@ mod tests {
         assert_eq!(newest.meta, snapshot(100).meta);
         assert_eq!(newest.snapshot, "state at 100");
         assert_eq!(list(directory.path()).unwrap().len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn own_snapshots_are_known_from_those_of_leaders() {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(directory.path()).unwrap();
+        assert_eq!(snapshots.newest_own().unwrap(), None);
+        snapshots.keep(snapshot(5)).await.unwrap();
+        assert_eq!(snapshots.newest_own().unwrap(), None);
+        snapshots.keep_own(snapshot(20)).await.unwrap();
+        snapshots.keep(snapshot(100)).await.unwrap();
+        assert_eq!(snapshots.newest_own().unwrap(), Some(20));
+        assert_eq!(snapshots.newest().await.unwrap().unwrap().meta, snapshot(100).meta);
+        snapshots.keep_own(snapshot(200)).await.unwrap();
+        assert_eq!(snapshots.newest_own().unwrap(), Some(200));
+        assert_eq!(snapshots.newest().await.unwrap().unwrap().meta, snapshot(200).meta);
     }
 
     #[tokio::test]

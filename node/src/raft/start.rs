@@ -17,15 +17,18 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::Raft;
+use super::company::{Company, watch_company};
 use super::config::{ClusterConfig, Durability, InvalidSetting, RaftConfig};
 use super::core::{Clock, Core};
 use super::deliveries::Deliveries;
 use super::gather::Gather;
+use super::log_store::{LogStore, Settler};
 use super::members::{Leases, OwnLease, run_leading, run_standing};
 use super::network::{Directory, Network};
 use super::proposer::{Lead, ToLeader};
 use super::pump::{Pump, PumpLimits, PumpTask};
 use super::receipt::Status;
+use super::snapshots::Snapshots;
 use super::state::{SessionKeys, State};
 use super::state_machine::StateMachine;
 use super::storage::{Identity, MemoryDisk, Storage};
@@ -164,7 +167,7 @@ async fn build(
     ));
     let door = Arc::new(Gather::new(options.raft.gather_interval));
     let network = Network { directory: directory.clone(), door: door.clone() };
-    let (consensus, log_released) =
+    let (consensus, log_released, settler) =
         consensus(&options, &storage, &identity, network, &deliveries, &view).await?;
     let (lead_sender, lead) = watch::channel(Lead::default());
     let pump = Pump::new(PumpLimits {
@@ -185,12 +188,14 @@ async fn build(
         directory: directory.clone(),
         consensus: consensus.clone(),
         log_released,
+        settler,
         door: door.clone(),
         deliveries: deliveries.clone(),
         view,
         lead: lead.clone(),
         pump: pump.clone(),
         status: watch::Sender::new(Status::Starting),
+        company: watch::Sender::new(Company::default()),
         leases: Mutex::new(Leases::new(lease)),
         own_lease: OwnLease::new(lease),
         seen: Mutex::new(BTreeMap::new()),
@@ -203,6 +208,9 @@ async fn build(
     let standing = core.clone();
     let standing_stop = stop.clone();
     tasks.spawn(async move { run_standing(&standing, standing_stop).await });
+    let draining = core.clone();
+    let draining_stop = stop.clone();
+    tasks.spawn(async move { watch_company(&draining, draining_stop).await });
     let leading = core.clone();
     tasks.spawn(async move { run_leading(&leading, stop).await });
     Ok(core)
@@ -223,7 +231,7 @@ fn storage(options: &Options) -> Storage {
     }
 }
 
-/// openraft, started, and what tells that it has closed its log.
+/// openraft, started, what tells that it has closed its log, and what tells that it has stored it.
 async fn consensus(
     options: &Options,
     storage: &Storage,
@@ -231,19 +239,34 @@ async fn consensus(
     network: Network,
     deliveries: &Arc<Deliveries>,
     view: &Arc<ArcSwap<State>>,
-) -> Result<(Consensus, CancellationToken), StartError> {
+) -> Result<(Consensus, CancellationToken, Option<Settler>), StartError> {
     let damaged = |error| StartError::storage(options.data_dir.clone(), error);
     let config = openraft_config(&options.raft)?;
-    let log = storage.open_log().map_err(damaged)?;
+    let log = storage.open_log_of(identity).map_err(damaged)?;
     let released = log.released();
+    let settler = log.settler();
     let snapshots = storage.open_snapshots().map_err(damaged)?;
     // openraft would report a damaged snapshot too, but not as what it is.
     snapshots.newest().await.map_err(damaged)?;
-    let machine = StateMachine::new(view.clone(), deliveries.clone(), snapshots);
+    check_reach(&log, &snapshots).map_err(damaged)?;
+    let machine = StateMachine::new(view.clone(), deliveries.clone(), snapshots)
+        .with_settler(settler.clone());
     let consensus = Consensus::new(identity.node, Arc::new(config), network, log, machine)
         .await
         .map_err(|error| StartError::Consensus { reason: error.to_string() })?;
-    Ok((consensus, released))
+    Ok((consensus, released, settler))
+}
+
+/// A log that ends before a snapshot that was taken of its own entries has lost some. One that was
+/// sent by a leader may be ahead of the log, if the node crashed before it gave up the entries.
+pub(super) fn check_reach(log: &LogStore, snapshots: &Snapshots) -> io::Result<()> {
+    match snapshots.newest_own()? {
+        Some(index) if log.last_index().is_none_or(|last| last < index) => {
+            let error = format!("the log ends before the snapshot of its entry {index}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, error))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn openraft_config(settings: &RaftConfig) -> Result<openraft::Config, StartError> {
@@ -279,7 +302,7 @@ fn system_clock() -> u64 {
         .map_or(0, |elapsed| elapsed.as_millis() as u64)
 }
 
-/// Tells everyone who leads.
+/// Tells everyone who leads, until it is dropped.
 async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>) {
     let mut metrics = consensus.server_metrics();
     loop {
@@ -303,7 +326,11 @@ async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>) {
             changed
         });
         if metrics.changed().await.is_err() {
-            return;
+            break;
         }
     }
+    // Consensus has ended, here, and with it whoever led. The sender is kept: those who wait for a
+    // leader shall wait, and not find a closed channel again and again.
+    lead.send_replace(Lead::default());
+    std::future::pending().await
 }

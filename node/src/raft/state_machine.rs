@@ -11,6 +11,7 @@ use openraft::{EntryPayload, OptionalSend};
 use tracing::{error, info};
 
 use super::deliveries::{Batch, Deliveries};
+use super::log_store::Settler;
 use super::planted::PlantedBug;
 use super::snapshots::Snapshots;
 use super::state::{self, Change, Owner, Place, State, Verdict};
@@ -34,6 +35,7 @@ pub(crate) struct StateMachine {
     kept: Option<LogId>,
     /// Changes of the entry in hand; kept for its memory.
     changes: Vec<state::Applied>,
+    settler: Option<Settler>,
 }
 
 impl StateMachine {
@@ -51,7 +53,13 @@ impl StateMachine {
             snapshots,
             kept: None,
             changes: Vec::new(),
+            settler: None,
         }
+    }
+
+    /// Has snapshots kept only once the log has stored what they are of.
+    pub(crate) fn with_settler(self, settler: Option<Settler>) -> Self {
+        Self { settler, ..self }
     }
 
     /// Applies one entry at its place; what follows goes to `batch`.
@@ -174,6 +182,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             state: self.state.clone(),
             meta: self.meta(),
             snapshots: self.snapshots.clone(),
+            settler: self.settler.clone(),
         }
     }
 
@@ -206,6 +215,7 @@ pub(crate) struct SnapshotBuilder {
     state: State,
     meta: SnapshotMeta,
     snapshots: Snapshots,
+    settler: Option<Settler>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -215,7 +225,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let state = self.state.clone();
         let bytes = self.snapshots.run(move || Bytes::from(state.encode())).await?;
         let snapshot = Snapshot { meta: self.meta.clone(), snapshot: bytes };
-        self.snapshots.keep(snapshot.clone()).await?;
+        // Entries are applied once a majority has stored them, which this node need not be of.
+        if let Some(settler) = &self.settler {
+            settler.settle().await?;
+        }
+        self.snapshots.keep_own(snapshot.clone()).await?;
         info!(index = self.state.index(), bytes = snapshot.snapshot.len(), "snapshot taken");
         Ok(snapshot)
     }

@@ -28,6 +28,10 @@ pub(crate) struct Identity {
     /// The members of the cluster that this node is forming: id, name, address.
     #[serde(default)]
     pub(crate) founding: Vec<(NodeId, String, String)>,
+    /// Its log holds entries, and not only in memory. A node that lost them must not take part: it
+    /// has forgotten what it voted for, and what it promised to keep.
+    #[serde(default)]
+    pub(crate) joined: bool,
     /// The machine's boot id, where entries do not survive the machine.
     #[serde(default)]
     pub(crate) machine: Option<String>,
@@ -42,7 +46,7 @@ impl Identity {
                 break id;
             }
         };
-        Self { node, cluster: 0, founder: 0, founding: Vec::new(), machine }
+        Self { node, cluster: 0, founder: 0, founding: Vec::new(), joined: false, machine }
     }
 }
 
@@ -94,6 +98,25 @@ impl Storage {
             }
             Self::Memory(disk) => Ok(LogStore::Memory(disk.log.clone())),
         }
+    }
+
+    /// The log of the node that `identity` names. What this node has promised under that id is in
+    /// it, so if it has lost its entries that is an error of kind `InvalidData`.
+    ///
+    /// A crash alone leaves no such log: its first file is durable before a node has a cluster, and
+    /// an entry is before it counts as joined.
+    pub(crate) fn open_log_of(&self, identity: &Identity) -> io::Result<LogStore> {
+        let Self::Directory { path, durability } = self else { return self.open_log() };
+        if identity.cluster == 0 {
+            return self.open_log();
+        }
+        let sync = *durability == Durability::Fsync;
+        let log = LogStore::open_begun(&path.join(LOG_DIRECTORY), sync)?;
+        if identity.joined && log.last_index().is_none() {
+            let error = "the log has lost its entries";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        Ok(log)
     }
 
     pub(crate) fn open_snapshots(&self) -> io::Result<Snapshots> {
@@ -233,6 +256,29 @@ mod tests {
         let before = Identity { machine: Some("another boot".to_owned()), ..identity.clone() };
         storage.keep_identity(&before).unwrap();
         assert_ne!(storage.identity().unwrap().node, identity.node);
+    }
+
+    #[test]
+    fn log_is_missed_once_its_node_has_promised_anything() {
+        for durability in [Durability::Fsync, Durability::Os] {
+            let directory = tempfile::tempdir().unwrap();
+            let storage = storage(directory.path(), durability);
+            let identity = storage.identity().unwrap();
+            drop(storage.open_log_of(&identity).unwrap());
+            let log = directory.path().join(LOG_DIRECTORY);
+            fs::remove_dir_all(&log).unwrap();
+            // A node without a cluster has promised nothing.
+            drop(storage.open_log_of(&identity).unwrap());
+            // What a crash leaves that comes right after the pledge, and before the first vote.
+            let pledged = Identity { cluster: 7, ..identity };
+            drop(storage.open_log_of(&pledged).unwrap());
+            let joined = Identity { joined: true, ..pledged.clone() };
+            let error = storage.open_log_of(&joined).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "no entry: {error}");
+            fs::remove_dir_all(&log).unwrap();
+            let error = storage.open_log_of(&pledged).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "no log: {error}");
+        }
     }
 
     #[test]

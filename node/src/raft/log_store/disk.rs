@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use bytes::Bytes;
 use openraft::storage::IOFlushed;
@@ -93,6 +93,26 @@ impl DiskLog {
         Self::open_with(directory, sync, LIMITS)
     }
 
+    /// Opens a log that was opened before: one without a file is damaged.
+    pub(super) fn open_begun(directory: &Path, sync: bool) -> io::Result<Self> {
+        let mut numbers = numbers(directory).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(VecDeque::new()),
+            _ => Err(error),
+        })?;
+        // Looked at before anything is made or removed, so that it stands as it was found.
+        let stillborn = match numbers.back() {
+            Some(last) => is_stillborn(directory, *last)?,
+            None => false,
+        };
+        if stillborn {
+            numbers.pop_back();
+        }
+        if numbers.is_empty() {
+            return Err(damaged("the log is gone"));
+        }
+        Self::open(directory, sync)
+    }
+
     fn open_with(directory: &Path, sync: bool, limits: Limits) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let released = CancellationToken::new();
@@ -122,6 +142,11 @@ impl DiskLog {
         let (sender, written) = oneshot::channel();
         self.lock().save_vote(vote, Written::Vote(sender))?;
         written.await.map_err(|_| io::Error::other("the log's thread ended"))?
+    }
+
+    /// For those who must not keep the log open.
+    pub(super) fn settler(&self) -> Settler {
+        Settler(Arc::downgrade(&self.log))
     }
 
     pub(super) fn committed(&self) -> Option<LogId> {
@@ -155,6 +180,30 @@ impl DiskLog {
     }
 }
 
+/// Waits for what a log has taken to be stored.
+#[derive(Clone)]
+pub(crate) struct Settler(Weak<Mutex<Log>>);
+
+impl fmt::Debug for Settler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settler").finish_non_exhaustive()
+    }
+}
+
+impl Settler {
+    /// Resolves once all that was written before is stored; an error if it was not, or if the log
+    /// is closed.
+    pub(crate) async fn settle(&self) -> io::Result<()> {
+        let (sender, written) = oneshot::channel();
+        {
+            let log = self.0.upgrade().ok_or_else(|| io::Error::other("the log is closed"))?;
+            let mut log = log.lock().expect("nothing panics while it holds the log");
+            log.settle(Written::Vote(sender))?;
+        }
+        written.await.map_err(|_| io::Error::other("the log's thread ended"))?
+    }
+}
+
 fn next_index(id: Option<LogId>) -> u64 {
     id.map_or(0, |id| id.index + 1)
 }
@@ -168,8 +217,8 @@ impl Log {
         })?;
         let mut numbers = numbers(directory)?;
         drop_stillborn(directory, &mut numbers)?;
-        let is_new = numbers.is_empty();
-        if is_new {
+        if numbers.is_empty() {
+            begin_first(directory)?;
             numbers.push_back(0);
         }
         let open = *numbers.back().expect("there is one, or one was added");
@@ -191,12 +240,7 @@ impl Log {
             _lock: lock,
             _released: released,
         };
-        if is_new {
-            log.head();
-            log.writer.write(&mut log.buffer, Written::Nobody)?;
-        } else {
-            log.replay()?;
-        }
+        log.replay()?;
         Ok(log)
     }
 
@@ -320,6 +364,11 @@ impl Log {
         self.writer.write(&mut self.buffer, written)
     }
 
+    /// Tells `written` once all that was written before is stored.
+    fn settle(&mut self, written: Written) -> io::Result<()> {
+        self.writer.write(&mut self.buffer, written)
+    }
+
     fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         if next_index(self.state.last) <= next_index(last) {
             return Ok(());
@@ -360,9 +409,8 @@ impl Log {
 
     /// What a file begins with: all that the files before it say, but for the entries.
     fn head(&mut self) {
-        self.buffer.extend_from_slice(MAGIC);
-        self.open_bytes = MAGIC.len() as u64;
-        self.put(&Record::State(self.state.clone()));
+        head(&self.state, &mut self.buffer);
+        self.open_bytes = self.buffer.len() as u64;
     }
 
     fn next_file(&mut self) -> io::Result<()> {
@@ -450,18 +498,36 @@ fn numbers(directory: &Path) -> io::Result<VecDeque<u64>> {
 /// A process may die after it made a file, and before it wrote the file's head.
 fn drop_stillborn(directory: &Path, numbers: &mut VecDeque<u64>) -> io::Result<()> {
     let Some(last) = numbers.back() else { return Ok(()) };
-    let path = path_of(directory, *last);
-    let bytes = Bytes::from(fs::read(&path)?);
-    let begun = match bytes.get(MAGIC.len()..) {
-        None => MAGIC.starts_with(&bytes) || bytes.iter().all(|byte| *byte == 0),
-        Some(_) if !bytes.starts_with(MAGIC) => bytes.iter().all(|byte| *byte == 0),
-        Some(_) => record::read(&bytes.slice(MAGIC.len()..))? == Found::CutOff,
-    };
-    if begun {
-        fs::remove_file(path)?;
+    if is_stillborn(directory, *last)? {
+        fs::remove_file(path_of(directory, *last))?;
         numbers.pop_back();
     }
     Ok(())
+}
+
+fn is_stillborn(directory: &Path, number: u64) -> io::Result<bool> {
+    let bytes = Bytes::from(fs::read(path_of(directory, number))?);
+    Ok(match bytes.get(MAGIC.len()..) {
+        None => MAGIC.starts_with(&bytes) || bytes.iter().all(|byte| *byte == 0),
+        Some(_) if !bytes.starts_with(MAGIC) => bytes.iter().all(|byte| *byte == 0),
+        Some(_) => record::read(&bytes.slice(MAGIC.len()..))? == Found::CutOff,
+    })
+}
+
+/// Makes a log's first file, durable whatever the setting: a node says that it belongs to a cluster
+/// only once its log is there, so that it knows later whether it lost it.
+fn begin_first(directory: &Path) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    head(&LogState::default(), &mut bytes);
+    let mut file = File::create(path_of(directory, 0))?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    File::open(directory)?.sync_all()
+}
+
+fn head(state: &LogState, out: &mut Vec<u8>) {
+    out.extend_from_slice(MAGIC);
+    record::put(&Record::State(state.clone()), out);
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use disk::DiskLog;
+pub(crate) use disk::Settler;
 pub(crate) use memory::MemoryLog;
 
 /// What openraft keeps its log in. Clones share one log.
@@ -34,6 +35,29 @@ impl LogStore {
     /// one of kind `WouldBlock`.
     pub(crate) fn open(directory: &Path, sync: bool) -> io::Result<Self> {
         DiskLog::open(directory, sync).map(Self::Disk)
+    }
+
+    /// The same for a log that was opened before: if it has no file, or only one that was never
+    /// begun, that is damage.
+    pub(crate) fn open_begun(directory: &Path, sync: bool) -> io::Result<Self> {
+        DiskLog::open_begun(directory, sync).map(Self::Disk)
+    }
+
+    /// The index of the last entry that it holds, or that it held and purged.
+    pub(crate) fn last_index(&self) -> Option<u64> {
+        let (_, last) = match self {
+            Self::Disk(log) => log.purged_and_last(),
+            Self::Memory(log) => log.purged_and_last(),
+        };
+        last.map(|id| id.index)
+    }
+
+    /// None for a log in memory, which has nothing to wait for.
+    pub(crate) fn settler(&self) -> Option<Settler> {
+        match self {
+            Self::Disk(log) => Some(log.settler()),
+            Self::Memory(_) => None,
+        }
     }
 
     /// Cancelled once nobody has the log open any more, so that it may be opened again.

@@ -1,5 +1,6 @@
 //! Keeps this node registered, and its lease renewed.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::raft::planted::PlantedBug;
 use crate::raft::proposer::{Propose, ToLeader};
 use crate::raft::receipt::Status;
 use crate::raft::state::{Change, Incarnation, NodeUp, Proposal};
+use crate::raft::storage::Identity;
 use crate::raft::wire::encode_proposal;
 use crate::random;
 
@@ -97,12 +99,32 @@ async fn stand(core: &Core, mut proposer: ToLeader) {
         become_member(core).await;
         let incarnation = register(core, &mut proposer).await;
         info!(node = core.me, incarnation, "registered");
+        if let Err(error) = note_joined(core).await {
+            // A disk that takes nothing ends consensus, and that is told of there.
+            warn!(%error, "could not note that this node has joined");
+        }
         hold(core, incarnation).await;
         warn!(incarnation, "the cluster gave this node up");
         core.own_lease.end();
         core.pump.fence();
         set_status(core, Status::Down);
     }
+}
+
+/// Notes, once, that the log holds entries: from then on it is missed if it is lost.
+async fn note_joined(core: &Core) -> io::Result<()> {
+    let mut identity = core.identity.lock().await;
+    if identity.joined {
+        return Ok(());
+    }
+    // What was agreed with others is applied before this node's own disk has it.
+    if let Some(settler) = &core.settler {
+        settler.settle().await?;
+    }
+    let joined = Identity { joined: true, ..identity.clone() };
+    core.storage.keep_identity(&joined)?;
+    *identity = joined;
+    Ok(())
 }
 
 /// Proposes this process as a new incarnation until this node's own log has it.

@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::harness::{Deliveries, Machines, TestNode, eventually, leader, packet, socket_up};
+use super::harness::{
+    Deliveries, Machines, PATIENCE, TestNode, eventually, leader, packet, socket_up,
+};
 use super::links::Links;
+use crate::raft::proposer::{Lead, Propose, ToLeader};
 use crate::raft::state::{NodeStatus, Outcome, SocketId};
 use crate::raft::{ProposeError, Status};
 
@@ -177,4 +182,77 @@ async fn draining_leader_hands_over_and_loses_nothing() {
         .await;
     leaving.kill().await;
     eventually("all packets are there", || deliveries.texts().len() == 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_drain_together_do_not_wait_for_each_other() {
+    let mut machines = Machines::new(3, 3).await;
+    // Whoever waited for an answer that cannot come would wait for longer than the test does.
+    machines.tune = |options| options.raft.propose_timeout = PATIENCE * 2;
+    let nodes = machines.start_all().await;
+    let receipts: Vec<_> = nodes.iter().map(|node| node.raft.pump().propose(packet("a"))).collect();
+    for receipt in receipts {
+        assert_eq!(receipt.await, Ok(Outcome::Applied));
+    }
+    let ends = nodes.into_iter().map(|node| async move {
+        node.raft.drain().await;
+        // What was open when a majority had gone is unknown, and says so.
+        let late = node.raft.pump().propose(packet("late")).await;
+        node.kill().await;
+        late
+    });
+    let drained = tokio::time::timeout(PATIENCE, futures_util::future::join_all(ends)).await;
+    assert!(drained.unwrap().iter().all(|late| *late == Err(ProposeError::Draining)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_leader_passes_over_an_heir_that_is_gone() {
+    let mut machines = Machines::new(3, 3).await;
+    machines.tune = |options| options.raft.propose_timeout = PATIENCE * 2;
+    let mut nodes = machines.start_all().await;
+    let at = leader(&nodes).unwrap();
+    let leaving = nodes.remove(at);
+    nodes.remove(0).kill().await;
+    leaving.raft.drain().await;
+    let stays = nodes[0].raft.node_id();
+    assert_eq!(leaving.raft.leader(), Some(stays));
+    leaving.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_whose_consensus_has_ended_says_so_and_drains_at_once() {
+    let mut machines = Machines::new(1, 1).await;
+    machines.tune = |options| options.raft.propose_timeout = PATIENCE * 2;
+    let node = machines.start_all().await.remove(0);
+    node.raft.core.consensus.shutdown().await.unwrap();
+    let reason = tokio::time::timeout(PATIENCE, node.raft.failed()).await.unwrap();
+    assert!(!reason.is_empty());
+    eventually("nobody leads", || node.raft.leader().is_none()).await;
+    let open = node.raft.pump().propose(packet("in vain"));
+    tokio::time::timeout(PATIENCE, node.raft.drain()).await.unwrap();
+    node.kill().await;
+    assert_eq!(open.await, Err(ProposeError::Timeout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempt_without_news_of_a_leader_pauses() {
+    let mut machines = Machines::new(1, 1).await;
+    let node = machines.start_all().await.remove(0);
+    let core = &node.raft.core;
+    core.consensus.shutdown().await.unwrap();
+    let own = Lead { leader: Some((core.me, core.member.clone())), ..Lead::default() };
+    for lead in [Lead::default(), own] {
+        let (_, closed) = watch::channel(lead);
+        let (directory, consensus) = (core.directory.clone(), core.consensus.clone());
+        let mut proposer = ToLeader::new(directory, consensus, core.door.clone(), closed);
+        // The first attempt may still find what was told before the end.
+        for _ in 0..2 {
+            let began = Instant::now();
+            let attempt = proposer.propose(Bytes::new(), began + PATIENCE).await;
+            assert!(attempt.is_err());
+            let pause = began.elapsed();
+            assert!(pause >= Duration::from_millis(10), "{pause:?}");
+        }
+    }
+    node.kill().await;
 }

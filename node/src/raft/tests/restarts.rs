@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use super::harness::{
     Deliveries, Machines, TestNode, eventually, files_in, leader, packet, socket_up,
 };
 use crate::net;
+use crate::raft::config::Durability;
 use crate::raft::state::{Change, Outcome, SessionId, SocketId};
 use crate::raft::{MemoryDisk, Options, Raft, StartError, Threads, inspect};
 
@@ -177,6 +179,77 @@ async fn damaged_or_busy_data_is_refused_with_its_directory() {
     let Err(error) = Raft::start(options).await else { panic!("it started on a damaged log") };
     assert!(matches!(error, StartError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains(data_dir.to_str().unwrap()), "{error}");
+}
+
+/// The files of a node's log, oldest first.
+fn log_files(data_dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(data_dir.join("log")).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "wal")).collect();
+    files.sort();
+    files
+}
+
+async fn assert_damaged(machines: &Machines, what: &str) {
+    let options = machines.options(0, net::Dialer::tcp());
+    // Looking at it must not mend it: what is refused once is refused again.
+    for _ in 0..2 {
+        let Err(error) = Raft::start(options.clone()).await else { panic!("it started: {what}") };
+        assert!(matches!(error, StartError::Damaged { .. }), "{what}: {error:?}");
+    }
+    let error = inspect(&machines.data_dir(0)).await.unwrap_err();
+    assert!(matches!(error, StartError::Damaged { .. }), "{what}: {error:?}");
+}
+
+/// Such a node has forgotten its votes and what it stored for others. With the majority that it
+/// makes, acknowledged changes would be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn member_whose_log_is_gone_is_refused() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let mut machines = Machines::new(1, 1).await;
+        machines.tune = match durability {
+            Durability::Fsync => |options| options.raft.durability = Durability::Fsync,
+            _ => |options| options.raft.durability = Durability::Os,
+        };
+        let node = machines.start_all().await.remove(0);
+        node.raft.pump().propose(packet("kept")).await.unwrap();
+        node.kill().await;
+        let data_dir = machines.data_dir(0);
+        let file = log_files(&data_dir).remove(0);
+        for left in [100, 0] {
+            let whole = fs::OpenOptions::new().write(true).open(&file).unwrap();
+            whole.set_len(left).unwrap();
+            drop(whole);
+            assert_damaged(&machines, &format!("{left} bytes are left")).await;
+        }
+        fs::remove_file(&file).unwrap();
+        assert_damaged(&machines, "the file is gone").await;
+        fs::remove_dir_all(data_dir.join("log")).unwrap();
+        assert_damaged(&machines, "the directory is gone").await;
+        // Under another id it may come back.
+        fs::remove_dir_all(&data_dir).unwrap();
+        machines.start_all().await.remove(0).kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_ends_before_a_snapshot_of_it_is_refused() {
+    let mut machines = Machines::new(1, 1).await;
+    machines.tune = |options| options.raft.snapshot_interval = 100;
+    let node = machines.start_all().await.remove(0);
+    for round in 0..20 {
+        node.raft.pump().propose(packet(&round.to_string())).await.unwrap();
+    }
+    let file = log_files(&machines.data_dir(0)).remove(0);
+    let early = fs::metadata(&file).unwrap().len();
+    for round in 0..150 {
+        node.raft.pump().propose(packet(&round.to_string())).await.unwrap();
+    }
+    eventually("there is a snapshot", || node.raft.numbers().snapshot_index > 50).await;
+    node.kill().await;
+    // The end of a record, as if nothing had ever followed.
+    fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(early).unwrap();
+    assert_damaged(&machines, "it ends before the snapshot").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

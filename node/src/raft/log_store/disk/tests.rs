@@ -238,3 +238,43 @@ async fn file_without_its_head_is_begun_again() {
         assert_eq!(log.read(0, 100, usize::MAX).unwrap(), entries(0..10), "{left} bytes");
     }
 }
+
+#[tokio::test]
+async fn begun_log_without_a_file_is_found_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = path_of(directory.path(), 0);
+    let found = |what: &str| {
+        let error = DiskLog::open_begun(directory.path(), true).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{what}: {error}");
+    };
+    found("an empty directory");
+    drop(DiskLog::open(directory.path(), true).unwrap());
+    let head = fs::read(&path).unwrap();
+    for left in 0..head.len() {
+        fs::write(&path, &head[..left]).unwrap();
+        found("a file without its head");
+        assert_eq!(fs::read(&path).unwrap().len(), left);
+    }
+    fs::write(&path, &head).unwrap();
+    assert_eq!(DiskLog::open_begun(directory.path(), true).unwrap().purged_and_last().1, None);
+    fs::remove_dir_all(directory.path()).unwrap();
+    found("no directory");
+}
+
+#[tokio::test]
+async fn settled_log_has_stored_all_that_was_written() {
+    for sync in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = DiskLog::open(directory.path(), sync).unwrap();
+        let settler = log.settler();
+        let (sender, written) = TypeConfig::oneshot();
+        log.append(entries(0..10), IOFlushed::signal(sender)).unwrap();
+        settler.settle().await.unwrap();
+        let stored = tokio::time::timeout(std::time::Duration::ZERO, written).await;
+        stored.expect("it was told before").unwrap().unwrap();
+        let released = log.released();
+        drop(log);
+        assert!(released.is_cancelled(), "it does not keep the log open");
+        assert!(settler.settle().await.is_err());
+    }
+}
