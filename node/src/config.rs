@@ -185,14 +185,15 @@ impl Default for OutboxConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// As in `warn,flotilla::raft=debug`. openraft tells at `info` what only its authors follow.
+    /// As in `warn,flotilla::raft=debug`. openraft tells what only its authors follow, and
+    /// at `warn` many times a second that a member is silent, which this node says once.
     pub filter: String,
     pub format: LogFormat,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text }
+        Self { filter: "info,openraft=error".to_owned(), format: LogFormat::Text }
     }
 }
 

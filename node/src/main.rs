@@ -66,18 +66,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
         reason = node.failed() => Some(reason),
     };
     info!("draining");
-    tokio::select! {
-        drained = node.drain() => match (&failure, drained) {
-            // The failure is the cause of whatever else did not go well.
-            (None, drained) => drained?,
-            (Some(_), _) => {}
-        },
+    let drained = tokio::select! {
+        drained = node.drain() => drained,
         // Whoever asks twice does not want to wait.
         () = stop.asked() => return Err("stopped before it had drained".into()),
-    }
+    };
     match failure {
+        // The cause of whatever else did not go well.
         Some(reason) => Err(format!("a part of the node failed: {reason}").into()),
-        None => Ok(()),
+        None => Ok(drained?),
     }
 }
 

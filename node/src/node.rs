@@ -130,6 +130,9 @@ impl Node {
         register(&io);
         let mut pages = Pages::new();
         if config.apps.contains(&App::Relay) {
+            if config.socketio.client_dir.is_none() {
+                warn!("the chat page lacks its client: socketio.client_dir is not set");
+            }
             relay::register(&io);
             pages = pages.with_page("/", "text/html; charset=utf-8", relay::CHAT_PAGE);
         }

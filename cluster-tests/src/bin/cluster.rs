@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::RangedU64ValueParser;
+use clap::{Parser, ValueEnum, value_parser};
 use cluster_tests::cluster::Cluster;
 use cluster_tests::follow::Follower;
 use cluster_tests::nodes_file::{self, NodeEntry};
@@ -28,11 +29,11 @@ const TAIL_LINES: usize = 20;
 #[derive(Debug, Parser)]
 #[command(name = "cluster")]
 struct Arguments {
-    /// How many nodes.
-    #[arg(long, default_value_t = 3)]
+    /// How many nodes, from 1 to 100.
+    #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
     nodes: usize,
     /// The first node's port for clients; the admin ports are 1000, the gRPC ports 2000 above.
-    #[arg(long, default_value_t = 3001)]
+    #[arg(long, default_value_t = 3001, value_parser = value_parser!(u16).range(1..=63_000))]
     port: u16,
     /// How messages of the namespace / are delivered.
     #[arg(long)]
@@ -40,7 +41,7 @@ struct Arguments {
     /// The program to start; by default the build beside this one.
     #[arg(long, value_name = "PATH")]
     flotilla: Option<PathBuf>,
-    /// Where the client bundle lies: the directory client-dist of npm's socket.io.
+    /// Where the client bundle lies: the directory dist of npm's socket.io-client.
     #[arg(long, value_name = "DIR")]
     client_dir: Option<PathBuf>,
     /// Settings that all nodes share.

@@ -8,7 +8,7 @@ const EXAMPLES: &str = "\
 Settings have four sources; the later weighs more:
   1. defaults
   2. the file: TOML, with sections [node] [listen] [admin] [cluster] [raft] [engine]
-     [socketio] [namespaces.\"/\"] [outbox] [log]
+     [socketio] [session] [namespaces.\"/\"] [outbox] [log]
   3. the environment: FLOTILLA_ENGINE__PING_INTERVAL=10s sets engine.ping_interval
   4. flags: --set engine.ping_interval=10s, and the ones above for what is set often
 
@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "APPS", help_heading = "This node")]
     pub apps: Option<String>,
 
-    /// What to log, such as `warn,flotilla::raft=debug` [default: info,openraft=warn]
+    /// What to log, such as `warn,flotilla::raft=debug` [default: info,openraft=error]
     #[arg(long, value_name = "FILTER", help_heading = "This node")]
     pub log: Option<String>,
 

@@ -142,8 +142,13 @@ struct Places {
 impl Places {
     /// The place of a key, or of what sets the section that it is in.
     fn of(&self, key: &str) -> String {
-        if let Some(place) = self.overrides.get(key) {
-            return place.clone();
+        // Of a list or a section, all is set at once.
+        let mut whole = Some(key);
+        while let Some(set) = whole {
+            if let Some(place) = self.overrides.get(set) {
+                return place.clone();
+            }
+            whole = set.rsplit_once('.').map(|(parent, _)| parent);
         }
         if let Some((path, text)) = &self.file
             && let Some(line) = line_of(text, key)

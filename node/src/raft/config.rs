@@ -122,6 +122,11 @@ impl ClusterConfig {
         require(is_host_port(&self.address), "cluster.address", "must be host:port")?;
         if let Some(advertise) = &self.advertise {
             require(is_host_port(advertise), "cluster.advertise", "must be host:port")?;
+            let problem = "is no address that other nodes can connect to";
+            require(!is_unspecified(advertise), "cluster.advertise", problem)?;
+        } else {
+            let problem = "is no address that other nodes can connect to: set cluster.advertise";
+            require(!is_unspecified(&self.address), "cluster.address", problem)?;
         }
         for seed in &self.seeds {
             require(is_host_port(seed), "cluster.seeds", format!("{seed:?} is not host:port"))?;
@@ -178,6 +183,13 @@ fn is_host_port(address: &str) -> bool {
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
+/// All addresses of a machine, which is none to connect to from another.
+fn is_unspecified(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _port)| host);
+    let host = host.trim_matches(['[', ']']);
+    host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_unspecified())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +213,20 @@ mod tests {
             |config: RaftConfig| clusters.each_ref().map(|c| config.own_threads(c, "n1:1"));
         assert_eq!(threads(RaftConfig::default()), [0, 0, 1, 1]);
         assert_eq!(threads(RaftConfig { threads: Some(2), ..RaftConfig::default() }), [2; 4]);
+    }
+
+    #[test]
+    fn others_are_told_of_an_address_that_they_can_connect_to() {
+        let refused = |address: &str, advertise: Option<&str>| {
+            let (address, advertise) = (address.to_owned(), advertise.map(str::to_owned));
+            let config = ClusterConfig { address, advertise, ..ClusterConfig::default() };
+            config.check().err().map(|error| error.key)
+        };
+        assert_eq!(refused("0.0.0.0:5001", None), Some("cluster.address"));
+        assert_eq!(refused("[::]:5001", None), Some("cluster.address"));
+        assert_eq!(refused("0.0.0.0:5001", Some("0.0.0.0:5001")), Some("cluster.advertise"));
+        assert_eq!(refused("0.0.0.0:5001", Some("n1:5001")), None);
+        assert_eq!(refused("10.0.0.1:5001", None), None);
     }
 
     #[test]

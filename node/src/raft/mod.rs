@@ -50,7 +50,7 @@ pub use planted::PlantedBug;
 pub use pump::Pump;
 pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter};
 pub use start::{Options, StartError, Threads};
-use state::{Change, Incarnation, Namespace, NodeId, NodeStatus, Owner, State};
+use state::{Change, Incarnation, Namespace, NodeId, NodeStatus, State};
 pub use storage::MemoryDisk;
 
 /// How long a draining node waits for each step that needs the others.

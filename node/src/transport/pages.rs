@@ -72,7 +72,7 @@ impl Pages {
         self
     }
 
-    /// Serves the bundles in `client_dir` (the directory `client-dist` of npm's `socket.io`) below
+    /// Serves the bundles in `client_dir` (the directory `dist` of npm's `socket.io-client`) below
     /// `path`, which is Engine.IO's.
     pub fn with_client_bundle(mut self, path: &str, client_dir: &Path) -> io::Result<Self> {
         let version = bundle_version(&std::fs::read(client_dir.join(CLIENT_FILES[0]))?)?;

@@ -207,6 +207,9 @@ fn bad_value_is_refused_with_its_key_and_place() {
     assert!(error.starts_with("flag --durability: raft.durability: "), "{error}");
     let error = refused("[socketio]\nparser = 'custom'", &[], &[]);
     assert!(error.contains("socketio.parser") && error.contains("custom"), "{error}");
+    let environment = [("FLOTILLA_APPS", "chess")];
+    let error = refused("apps = ['relay']", &environment, &[]);
+    assert!(error.starts_with("environment variable FLOTILLA_APPS: apps"), "{error}");
     let error = refused("apps = ['chess']", &[], &[]);
     assert!(error.starts_with("node.toml:1: apps"), "{error}");
     let error = refused("", &[], &["--listen", "3001"]);
