@@ -1,12 +1,13 @@
 //! What applied changes mean to this process: effects for its namespaces, answers to its proposals,
 //! and its own standing in the cluster.
 
-use std::collections::HashMap;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytestring::ByteString;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use tokio::sync::{mpsc, watch};
 
 use super::awaited::Awaited;
@@ -51,7 +52,8 @@ pub(crate) struct Deliveries {
     pub(crate) peers: watch::Sender<Arc<[Peer]>>,
     /// The log index up to which everything has been handed to the namespaces' queues.
     pub(crate) handed_over: watch::Sender<u64>,
-    queues: Mutex<HashMap<Namespace, mpsc::Sender<Vec<Delivery>>>>,
+    /// Hashed alike at each start, for a simulation repeats the order in which they are told.
+    queues: Mutex<HashMap<Namespace, mpsc::Sender<Vec<Delivery>>, FixedState>>,
     /// How many sockets have ever waited to be told of.
     pub(crate) departures: watch::Sender<u64>,
     pub(crate) planted: Option<PlantedBug>,
