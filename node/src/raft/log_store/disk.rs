@@ -1,5 +1,7 @@
 //! The log on disk: files of records, with an index and the newest entries in memory.
 
+mod settler;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
@@ -7,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use openraft::storage::IOFlushed;
@@ -18,6 +20,7 @@ use super::files::{Files, MAGIC, Writer, Written, path_of};
 use super::record::{self, Found, LogState, Record, damaged};
 use super::{entry_len, take_bytes};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
+pub(crate) use settler::Settler;
 
 /// What a log keeps in one file, and in memory.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +149,7 @@ impl DiskLog {
 
     /// For those who must not keep the log open.
     pub(super) fn settler(&self) -> Settler {
-        Settler(Arc::downgrade(&self.log))
+        Settler::of(&self.log)
     }
 
     pub(super) fn committed(&self) -> Option<LogId> {
@@ -177,30 +180,6 @@ impl DiskLog {
 
     fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().expect("nothing panics while it holds the log")
-    }
-}
-
-/// Waits for what a log has taken to be stored.
-#[derive(Clone)]
-pub(crate) struct Settler(Weak<Mutex<Log>>);
-
-impl fmt::Debug for Settler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settler").finish_non_exhaustive()
-    }
-}
-
-impl Settler {
-    /// Resolves once all that was written before is stored; an error if it was not, or if the log
-    /// is closed.
-    pub(crate) async fn settle(&self) -> io::Result<()> {
-        let (sender, written) = oneshot::channel();
-        {
-            let log = self.0.upgrade().ok_or_else(|| io::Error::other("the log is closed"))?;
-            let mut log = log.lock().expect("nothing panics while it holds the log");
-            log.settle(Written::Vote(sender))?;
-        }
-        written.await.map_err(|_| io::Error::other("the log's thread ended"))?
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn path_of(directory: &Path, number: u64) -> PathBuf {
 /// Who waits for a write.
 pub(super) enum Written {
     Entries(IOFlushed<TypeConfig>),
+    /// A vote, or nothing more than that all before it is stored.
     Vote(oneshot::Sender<io::Result<()>>),
     Nobody,
 }
