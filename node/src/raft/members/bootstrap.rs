@@ -57,20 +57,21 @@ pub(super) async fn become_member(core: &Core) {
 
 /// One round of a node that has no cluster yet.
 async fn search(core: &Core, founding_since: &mut Option<Instant>) {
-    let (meetings, complete) = meet_all(core).await;
-    remember_seen(core, &meetings);
-    let step = {
+    // Before the others are met: a founder that was met first and pledged to then had no cluster yet,
+    // and would seem to have given up.
+    let own = {
         let identity = core.identity.lock().await;
-        let own = Own {
+        Own {
             node: core.me,
             member: core.member.clone(),
             cluster: identity.cluster,
             founder: identity.founder,
             expect: core.cluster.bootstrap_expect,
-        };
-        next_step(&own, &meetings, complete)
+        }
     };
-    let done = match step {
+    let (meetings, complete) = meet_all(core).await;
+    remember_seen(core, &meetings);
+    let done = match next_step(&own, &meetings, complete) {
         Step::Wait => Ok(()),
         Step::Join { cluster, node, address } => enter(core, cluster, node, &address).await,
         Step::Found(members) => begin_founding(core, members).await,
@@ -78,7 +79,7 @@ async fn search(core: &Core, founding_since: &mut Option<Instant>) {
             let since = *founding_since.get_or_insert_with(Instant::now);
             resume_founding(core, since).await
         }
-        Step::Release => release(core).await,
+        Step::Release => release(core, own.cluster).await,
     };
     if !matches!(done, Ok(())) || core.directory.cluster() == 0 {
         *founding_since = None;
@@ -185,9 +186,14 @@ fn keep(
     Ok(())
 }
 
-async fn release(core: &Core) -> io::Result<()> {
+/// Gives up the pledge to `cluster`, unless this node has pledged itself to another one since.
+async fn release(core: &Core, cluster: u64) -> io::Result<()> {
+    let mut identity = core.identity.lock().await;
+    if identity.cluster != cluster {
+        return Ok(());
+    }
     info!("the founder gave up, the pledge is void");
-    keep(core, &mut *core.identity.lock().await, 0, 0, Vec::new())
+    keep(core, &mut identity, 0, 0, Vec::new())
 }
 
 async fn begin_founding(core: &Core, members: BTreeMap<NodeId, Member>) -> io::Result<()> {
@@ -251,6 +257,10 @@ async fn enter(core: &Core, cluster: u64, node: NodeId, address: &str) -> io::Re
         if identity.cluster == 0 {
             info!(cluster, "found a cluster");
             keep(core, &mut identity, cluster, 0, Vec::new())?;
+        }
+        if identity.cluster != cluster {
+            // Pledged to another one meanwhile.
+            return Ok(());
         }
     }
     ask_to_join(core, node, address).await;
