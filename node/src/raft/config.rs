@@ -49,7 +49,7 @@ pub struct RaftConfig {
     #[serde(with = "humantime_serde")]
     pub election_timeout_max: Duration,
     /// Where proposals come often, the leader begins a round of replication so long after the last
-    /// one: what comes between shares it. Zero: at once.
+    /// one: what comes between shares it. Zero: at once, as after a round of many changes.
     #[serde(with = "humantime_serde")]
     pub gather_interval: Duration,
     /// After so long a change that was not sent is refused, and one that was is reported unknown.

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use tokio::sync::{mpsc, watch};
 
 use super::awaited::Awaited;
+use super::own_proposals::OwnProposals;
 use super::planted::PlantedBug;
 use super::receipt::{Delivery, News, ProposeError, Receipt, Waiter};
 use super::state::{
@@ -48,6 +49,7 @@ pub(crate) struct Deliveries {
     /// Under which this process registered last; other registrations of the node are not its own.
     boot: AtomicU64,
     pub(crate) awaited: Awaited,
+    pub(crate) own_proposals: OwnProposals,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) peers: watch::Sender<Arc<[Peer]>>,
     /// The log index up to which everything has been handed to the namespaces' queues.
@@ -65,6 +67,7 @@ impl Deliveries {
             me,
             boot: AtomicU64::new(0),
             awaited: Awaited::default(),
+            own_proposals: OwnProposals::default(),
             standing: watch::Sender::new(Standing::default()),
             peers: watch::Sender::new(Arc::new([])),
             handed_over: watch::Sender::new(0),

@@ -15,6 +15,7 @@ mod leader_watch;
 mod log_store;
 mod members;
 mod network;
+mod own_proposals;
 mod planted;
 mod proposer;
 mod pump;

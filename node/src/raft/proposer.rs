@@ -48,10 +48,12 @@ pub(crate) trait Propose: Send + 'static {
     /// entry carried the changes of many.
     fn gather(&mut self, crowded: bool) -> impl Future<Output = ()> + Send;
 
-    /// One attempt, over at `until` at the latest. Dropping it leaves the proposal's fate unknown.
+    /// One attempt to propose so many changes, over at `until` at the latest. If another node leads it does not
+    /// end when they are applied, of which this node's own log tells. Dropping it leaves the proposal's fate unknown.
     fn propose(
         &mut self,
         proposal: Bytes,
+        changes: u32,
         until: Instant,
     ) -> impl Future<Output = Result<Applied, Failed>> + Send;
 }
@@ -75,13 +77,13 @@ pub(crate) struct ToLeader {
     sent: bool,
 }
 
-/// One stream to one leader. Its answers come in order, so those to attempts that were dropped are
-/// counted off.
+/// One stream to one leader, which replies to those proposals that were not applied.
 struct Link {
     leader: NodeId,
     requests: mpsc::Sender<proto::ProposeRequest>,
     replies: Streaming<proto::ProposeReply>,
-    unanswered: usize,
+    /// How many requests went by it.
+    sent: u64,
 }
 
 impl ToLeader {
@@ -98,18 +100,18 @@ impl ToLeader {
         &mut self,
         leader: NodeId,
         member: &Member,
-        proposal: Bytes,
+        request: proto::ProposeRequest,
     ) -> Result<Applied, Failed> {
         if leader == self.directory.me {
             self.sent = true;
-            return pause_after(self.door.write_now(&self.consensus, proposal).await).await;
+            return pause_after(self.door.write_now(&self.consensus, request).await).await;
         }
         if self.link.as_ref().is_none_or(|link| link.leader != leader) {
             self.link = Some(self.open(leader, member).await?);
         }
         let link = self.link.as_mut().expect("it was just opened");
         self.sent = true;
-        let applied = link.propose(proposal).await;
+        let applied = link.propose(request).await;
         if applied == Err(Failed::Unknown) {
             self.link = None;
         }
@@ -122,7 +124,7 @@ impl ToLeader {
         let opened = async {
             let mut client = self.directory.client(leader, &member.address, Lane::Requests).ok()?;
             let replies = client.propose(ReceiverStream::new(receiver)).await.ok()?.into_inner();
-            Some(Link { leader, requests, replies, unanswered: 0 })
+            Some(Link { leader, requests, replies, sent: 0 })
         };
         let Some(link) = opened.await else {
             tokio::time::sleep(NO_LEADER_PAUSE).await;
@@ -133,26 +135,22 @@ impl ToLeader {
 }
 
 impl Link {
-    async fn propose(&mut self, proposal: Bytes) -> Result<Applied, Failed> {
-        if self.requests.try_send(proto::ProposeRequest { proposal }).is_err() {
+    async fn propose(&mut self, request: proto::ProposeRequest) -> Result<Applied, Failed> {
+        if self.requests.try_send(request).is_err() {
             return Err(Failed::Unknown);
         }
-        self.unanswered += 1;
+        self.sent += 1;
         loop {
             let Ok(Some(reply)) = self.replies.message().await else {
                 tokio::time::sleep(REFUSED_PAUSE).await;
                 return Err(Failed::Unknown);
             };
-            self.unanswered -= 1;
-            if self.unanswered > 0 {
+            if reply.number != self.sent {
+                // To an attempt that was dropped.
                 continue;
             }
             return match reply.result {
-                Some(Reply::Applied(applied)) => Ok(Applied {
-                    index: applied.index,
-                    refused: applied.refused,
-                    incarnation: (applied.incarnation != 0).then_some(applied.incarnation),
-                }),
+                Some(Reply::Refused(_)) => Ok(Applied { refused: true, ..Applied::default() }),
                 Some(Reply::NotLeader(_)) => {
                     tokio::time::sleep(REFUSED_PAUSE).await;
                     Err(Failed::NotSent)
@@ -180,7 +178,12 @@ impl Propose for ToLeader {
         }
     }
 
-    async fn propose(&mut self, proposal: Bytes, until: Instant) -> Result<Applied, Failed> {
+    async fn propose(
+        &mut self,
+        proposal: Bytes,
+        changes: u32,
+        until: Instant,
+    ) -> Result<Applied, Failed> {
         let lead = self.lead.borrow_and_update().clone();
         let Some((leader, member)) = lead.leader else {
             let pause = NO_LEADER_PAUSE.min(until.saturating_duration_since(Instant::now()));
@@ -198,8 +201,9 @@ impl Propose for ToLeader {
             }
         };
         self.sent = false;
+        let request = proto::ProposeRequest { proposal, changes };
         let applied = tokio::select! {
-            applied = self.propose_to(leader, &member, proposal) => Some(applied),
+            applied = self.propose_to(leader, &member, request) => Some(applied),
             () = another_leads => None,
             () = tokio::time::sleep_until(until) => None,
         };
@@ -214,9 +218,9 @@ impl Propose for ToLeader {
 pub(crate) async fn propose_here(
     consensus: &Consensus,
     door: &Gather,
-    proposal: Bytes,
+    request: proto::ProposeRequest,
 ) -> Result<Applied, Failed> {
-    pause_after(door.write(consensus, proposal).await).await
+    pause_after(door.write(consensus, request).await).await
 }
 
 async fn pause_after(written: Result<Applied, WriteError>) -> Result<Applied, Failed> {

@@ -308,6 +308,7 @@ struct InFlight {
     first_seq: u64,
     last_seq: u64,
     bytes: Bytes,
+    changes: u32,
     /// Until then its waiters wait.
     deadline: Instant,
     started: Instant,
@@ -415,7 +416,10 @@ impl<P: Propose> PumpTask<P> {
         let proposal =
             Proposal { node: self.me, incarnation, first_seq, stamp_ms: (self.clock)(), changes };
         let bytes = encode_proposal(&proposal);
-        InFlight { incarnation, first_seq, last_seq, bytes, deadline, started: Instant::now() }
+        let changes = proposal.changes.len() as u32;
+        self.deliveries.own_proposals.keep(bytes.clone(), proposal);
+        let started = Instant::now();
+        InFlight { incarnation, first_seq, last_seq, bytes, changes, deadline, started }
     }
 
     async fn settle(&mut self, batch: InFlight) {
@@ -470,7 +474,7 @@ impl<P: Propose> PumpTask<P> {
     ) -> ControlFlow<Settled, Result<Applied, Failed>> {
         let latest = Instant::now() + ATTEMPT_TIMEOUT;
         let until = if overdue { latest } else { latest.min(batch.deadline) };
-        let attempt = self.proposer.propose(batch.bytes.clone(), until);
+        let attempt = self.proposer.propose(batch.bytes.clone(), batch.changes, until);
         tokio::pin!(attempt);
         loop {
             let now = Instant::now();

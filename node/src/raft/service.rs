@@ -169,10 +169,13 @@ impl Raft for Service {
     ) -> Result<Response<Self::ProposeStream>, Status> {
         self.admit(&request)?;
         let core = self.0.clone();
-        let proposals = valid(request.into_inner(), |request| Ok(request.proposal));
-        let replies = proposals.then(move |proposal| {
+        let proposals = valid(request.into_inner(), Ok);
+        let replies = proposals.enumerate().filter_map(move |(before, request)| {
             let core = core.clone();
-            async move { Ok(propose(&core, proposal).await) }
+            async move {
+                let result = propose(&core, request).await?;
+                Some(Ok(proto::ProposeReply { number: before as u64 + 1, result: Some(result) }))
+            }
         });
         Ok(Response::new(Box::pin(replies)))
     }
@@ -209,17 +212,13 @@ impl Raft for Service {
     }
 }
 
-async fn propose(core: &Core, proposal: Bytes) -> proto::ProposeReply {
-    let result = match propose_here(&core.consensus, &core.door, proposal).await {
-        Ok(applied) => Reply::Applied(proto::Applied {
-            index: applied.index,
-            refused: applied.refused,
-            incarnation: applied.incarnation.unwrap_or(0),
-        }),
-        Err(Failed::NotSent) => Reply::NotLeader(core.lead.borrow().id().unwrap_or(0)),
-        Err(Failed::Unknown) => Reply::Unknown(true),
-    };
-    proto::ProposeReply { result: Some(result) }
+/// Proposes another node's changes; what it has to be told of that, which its own log does not tell.
+async fn propose(core: &Core, request: proto::ProposeRequest) -> Option<Reply> {
+    match propose_here(&core.consensus, &core.door, request).await {
+        Ok(applied) => applied.refused.then_some(Reply::Refused(true)),
+        Err(Failed::NotSent) => Some(Reply::NotLeader(core.lead.borrow().id().unwrap_or(0))),
+        Err(Failed::Unknown) => Some(Reply::Unknown(true)),
+    }
 }
 
 async fn gather(

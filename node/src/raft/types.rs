@@ -55,8 +55,6 @@ pub(crate) struct Applied {
     pub(crate) index: u64,
     /// The proposer's incarnation is not alive: nothing was applied.
     pub(crate) refused: bool,
-    /// Of a registration.
-    pub(crate) incarnation: Option<u64>,
 }
 
 /// A node of the raft group.

@@ -148,12 +148,18 @@ async fn register(core: &Core, proposer: &mut ToLeader) -> Incarnation {
     let mut standing = core.deliveries.standing.subscribe();
     loop {
         let until = Instant::now() + REGISTER_TIMEOUT;
-        let proposed = proposer.propose(bytes.clone(), until).await;
-        if proposed.is_ok() {
-            let applied = standing.wait_for(|standing| standing.live.is_some());
-            if let Ok(Ok(standing)) = tokio::time::timeout_at(until, applied).await {
+        let attempt = async {
+            if proposer.propose(bytes.clone(), 1, until).await.is_ok() {
+                // Applied at the leader, which is this node, or about to be.
+                tokio::time::sleep_until(until).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            Ok(standing) = standing.wait_for(|standing| standing.live.is_some()) => {
                 return standing.live.expect("it was waited for");
             }
+            () = attempt => {}
         }
     }
 }

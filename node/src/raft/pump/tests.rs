@@ -72,7 +72,12 @@ impl Fake {
 impl Propose for Fake {
     async fn gather(&mut self, _crowded: bool) {}
 
-    async fn propose(&mut self, proposal: Bytes, until: Instant) -> Result<Applied, Failed> {
+    async fn propose(
+        &mut self,
+        proposal: Bytes,
+        _changes: u32,
+        until: Instant,
+    ) -> Result<Applied, Failed> {
         let does = {
             let mut world = self.world.lock().unwrap();
             world.attempts += 1;
