@@ -27,6 +27,7 @@ mod start;
 pub mod state;
 mod state_machine;
 mod storage;
+mod threads;
 mod types;
 pub(crate) mod wire;
 
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,7 @@ pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter}
 pub use start::{Options, StartError, Threads};
 use state::{Change, Incarnation, Namespace, NodeId, NodeStatus, State};
 pub use storage::MemoryDisk;
+use threads::OwnThreads;
 
 /// How long a draining node waits for each step that needs the others.
 const DRAIN_STEP: Duration = Duration::from_secs(2);
@@ -69,7 +71,7 @@ pub struct Raft {
     stop: CancellationToken,
     handle: Handle,
     /// Its own, unless it shares the caller's.
-    runtime: Mutex<Option<Runtime>>,
+    own_threads: Mutex<Option<OwnThreads>>,
 }
 
 /// Numbers for the metrics page.
@@ -317,11 +319,11 @@ impl Raft {
         if let Err(error) = self.core.consensus.shutdown().await {
             warn!(%error, "consensus did not end well");
         }
-        if let Some(runtime) = self.take_runtime() {
-            // Replication's tasks end with the runtime.
-            let ended = tokio::task::spawn_blocking(|| runtime.shutdown_timeout(STOP_TIMEOUT));
+        if let Some(threads) = self.take_threads() {
+            // Replication's tasks end with them.
+            let ended = tokio::task::spawn_blocking(|| threads.shutdown(STOP_TIMEOUT));
             if ended.await.is_err() {
-                warn!("the runtime of consensus did not end well");
+                warn!("the threads of consensus did not end well");
             }
         }
         // Its tasks end a moment after it, and the last one closes the log.
@@ -331,17 +333,17 @@ impl Raft {
         }
     }
 
-    fn take_runtime(&self) -> Option<Runtime> {
-        self.runtime.lock().expect("nothing panics while it holds the runtime").take()
+    fn take_threads(&self) -> Option<OwnThreads> {
+        self.own_threads.lock().expect("nothing panics while it holds them").take()
     }
 }
 
 impl Drop for Raft {
     fn drop(&mut self) {
         self.stop.cancel();
-        // A runtime must not be waited for where others run.
-        if let Some(runtime) = self.take_runtime() {
-            runtime.shutdown_background();
+        // They must not be waited for where others run.
+        if let Some(threads) = self.take_threads() {
+            threads.shutdown_background();
         }
     }
 }

@@ -32,6 +32,7 @@ use super::snapshots::Snapshots;
 use super::state::{SessionKeys, State};
 use super::state_machine::StateMachine;
 use super::storage::{Identity, MemoryDisk, Storage};
+use super::threads::OwnThreads;
 use super::types::{Consensus, Member};
 use crate::metrics;
 use crate::net::Dialer;
@@ -113,18 +114,14 @@ pub(super) async fn start(options: Options) -> Result<Raft, StartError> {
         Threads::Shared => 0,
         Threads::Own => options.raft.own_threads(&options.cluster, &options.address),
     };
-    let (handle, runtime) = match threads {
-        0 => (Handle::current(), None),
+    let own_threads = match threads {
+        0 => None,
         threads => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(threads)
-                .thread_name("raft")
-                .enable_all()
-                .build()
-                .map_err(|error| StartError::Consensus { reason: error.to_string() })?;
-            (runtime.handle().clone(), Some(runtime))
+            let started = OwnThreads::start(threads);
+            Some(started.map_err(|error| StartError::Consensus { reason: error.to_string() })?)
         }
     };
+    let handle = own_threads.as_ref().map_or_else(Handle::current, |own| own.handle().clone());
     // openraft spawns its tasks where it is made.
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
@@ -132,20 +129,20 @@ pub(super) async fn start(options: Options) -> Result<Raft, StartError> {
     let core = match built {
         Ok(Ok(core)) => core,
         Ok(Err(error)) => {
-            end(runtime);
+            end(own_threads);
             return Err(error);
         }
         Err(error) => {
-            end(runtime);
+            end(own_threads);
             return Err(StartError::Consensus { reason: error.to_string() });
         }
     };
-    Ok(Raft { core, tasks, stop, handle, runtime: Mutex::new(runtime) })
+    Ok(Raft { core, tasks, stop, handle, own_threads: Mutex::new(own_threads) })
 }
 
-fn end(runtime: Option<tokio::runtime::Runtime>) {
-    if let Some(runtime) = runtime {
-        runtime.shutdown_background();
+fn end(threads: Option<OwnThreads>) {
+    if let Some(threads) = threads {
+        threads.shutdown_background();
     }
 }
 
