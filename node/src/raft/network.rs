@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_proto::raft as proto;
 use flotilla_proto::raft::raft_client::RaftClient;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
@@ -21,7 +21,9 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
+use tokio::sync::mpsc;
 use tokio::time::timeout_at;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -169,7 +171,7 @@ impl Network {
     fn to(&self, target: NodeId, member: &Member, lane: Lane) -> Connection {
         let address = member.address.clone();
         let (directory, door) = (self.directory.clone(), self.door.clone());
-        Connection { directory, door, target, address, lane }
+        Connection { directory, door, target, address, lane, beats: None }
     }
 }
 
@@ -198,6 +200,30 @@ pub(crate) struct Connection {
     /// As the membership has it.
     address: String,
     lane: Lane,
+    /// Of the heartbeats' connection.
+    beats: Option<Beats>,
+}
+
+/// The stream that heartbeats go by, one after the other: a call for each would cost several times as much.
+#[derive(Debug)]
+struct Beats {
+    requests: mpsc::Sender<proto::AppendRequest>,
+    replies: tonic::Streaming<proto::AppendReply>,
+}
+
+impl Beats {
+    async fn open(client: Result<Client, RpcError>) -> Result<Self, RpcError> {
+        let (requests, receiver) = mpsc::channel(1);
+        let call = client?.heartbeat(ReceiverStream::new(receiver)).await;
+        let replies = call.map_err(|status| unreachable(&status))?.into_inner();
+        Ok(Self { requests, replies })
+    }
+
+    /// The reply to one heartbeat; none if the stream is broken.
+    async fn beat(&mut self, request: proto::AppendRequest) -> Option<proto::AppendReply> {
+        self.requests.try_send(request).ok()?;
+        self.replies.message().await.ok()?
+    }
 }
 
 type RpcError = RPCError<TypeConfig>;
@@ -219,7 +245,33 @@ impl Connection {
         let reply = within(option.soft_ttl(), call).await?.into_inner();
         wire::vote_reply_from_wire(reply).map_err(|e| unreachable(&e))
     }
+
+    /// One heartbeat. Dropping it drops the stream, whose next reply would be this one's.
+    async fn beat(&mut self, request: proto::AppendRequest) -> Result<AppendResult, RpcError> {
+        let mut reply = None;
+        if let Some(mut beats) = self.beats.take() {
+            reply = beats.beat(request.clone()).await.map(|reply| (beats, reply));
+        }
+        let (beats, reply) = match reply {
+            Some(answered) => answered,
+            // The node may have restarted since the last one.
+            None => {
+                let mut beats = Beats::open(self.client(self.lane)).await?;
+                let reply = beats.beat(request).await;
+                (beats, reply.ok_or_else(|| unreachable(&Broken))?)
+            }
+        };
+        let result = wire::append_reply_from_wire(reply).map_err(|e| unreachable(&e))?;
+        // Another result ends the stream.
+        self.beats = result.is_ok().then_some(beats);
+        Ok(result)
+    }
 }
+
+/// The stream of heartbeats ended without a reply.
+#[derive(Debug, thiserror::Error)]
+#[error("no reply to a heartbeat")]
+struct Broken;
 
 fn unreachable(error: &(impl std::error::Error + 'static)) -> RpcError {
     RPCError::Unreachable(Unreachable::new(error))
@@ -260,18 +312,26 @@ impl NetVote<TypeConfig> for Connection {
     }
 }
 
-type AppendResults<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>;
+type AppendResult = StreamAppendResult<TypeConfig>;
+type AppendResults<'s> = BoxStream<'s, Result<AppendResult, RpcError>>;
 
 impl NetStreamAppend<TypeConfig> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> futures_util::future::BoxFuture<'s, Result<AppendResults<'s>, RpcError>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            if self.lane == Lane::Heartbeat {
+                let Some(request) = input.next().await else { return Ok(stream::empty().boxed()) };
+                let beat = self.beat(wire::append_to_wire(&request));
+                let result = tokio::time::timeout(option.soft_ttl(), beat).await;
+                let result = result.map_err(|elapsed| unreachable(&elapsed))??;
+                return Ok(stream::iter([Ok(result)]).boxed());
+            }
             let input = merged(input, self.door.clone());
             match open_append(self.client(self.lane), input, option.soft_ttl()).await {
                 Ok(results) => Ok(results),
@@ -295,7 +355,7 @@ where
 {
     // The first request of a stream finds out where the follower is.
     let begin = (input, door, true);
-    futures_util::stream::unfold(begin, |(mut input, door, is_first)| async move {
+    stream::unfold(begin, |(mut input, door, is_first)| async move {
         let mut request = input.next().await?;
         if !is_first
             && request.entries.is_empty()
@@ -329,7 +389,7 @@ where
         wire::append_to_wire(&request)
     });
     let replies = within(ttl, client.append(requests)).await?.into_inner();
-    let results = futures_util::stream::unfold((replies, 0), move |(mut replies, received)| {
+    let results = stream::unfold((replies, 0), move |(mut replies, received)| {
         let sent = sent.clone();
         async move {
             let result = next_result(&mut replies, &sent, received, ttl).await?;
@@ -346,7 +406,7 @@ async fn next_result(
     sent: &AtomicU64,
     received: u64,
     ttl: Duration,
-) -> Option<Result<StreamAppendResult<TypeConfig>, RpcError>> {
+) -> Option<Result<AppendResult, RpcError>> {
     let mut due = false;
     loop {
         match tokio::time::timeout(ttl, replies.next()).await {
@@ -376,7 +436,7 @@ impl NetSnapshot<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let mut client = self.client(Lane::Snapshot)?;
-        let chunks = futures_util::stream::iter(snapshot_chunks(&vote, &snapshot));
+        let chunks = stream::iter(snapshot_chunks(&vote, &snapshot));
         let call = within(option.hard_ttl(), client.install_snapshot(chunks));
         let reply = tokio::select! {
             reply = call => reply,

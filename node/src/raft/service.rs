@@ -117,6 +117,19 @@ impl Raft for Service {
         Ok(Response::new(Box::pin(replies)))
     }
 
+    type HeartbeatStream = Replies<proto::AppendReply>;
+
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<proto::AppendRequest>>,
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        self.admit(&request)?;
+        let requests = valid(request.into_inner(), wire::append_from_wire);
+        let results = self.consensus().stream_append(requests);
+        let replies = results.map(|result| Ok(wire::append_reply_to_wire(&result.map_err(fatal)?)));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
     async fn vote(
         &self,
         request: Request<proto::VoteRequest>,

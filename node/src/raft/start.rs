@@ -272,6 +272,9 @@ fn openraft_config(settings: &RaftConfig) -> Result<openraft::Config, StartError
     let config = openraft::Config {
         cluster_name: "flotilla".to_owned(),
         heartbeat_interval: millis(settings.heartbeat_interval),
+        // What was replicated lately shows as well that a follower lives. The longest pause, with openraft's tick, is
+        // 1.7 intervals, and followers are patient for two at least.
+        heartbeat_min_interval: Some(millis(settings.heartbeat_interval) / 2),
         election_timeout_min: millis(settings.election_timeout_min),
         election_timeout_max: election_max,
         install_snapshot_timeout: 60_000,
