@@ -294,7 +294,8 @@ impl ConnectionTask {
     }
 
     fn handle_close_frame(&mut self, code: Option<CloseCode>) {
-        if self.is_websocket() {
+        if let Transport::WebSocket(websocket) = &mut self.transport {
+            websocket.mark_client_closed();
             let reason = CloseReason::TransportClose;
             self.end_with(Ending { reason, is_orderly: false, code });
         } else {
@@ -307,7 +308,11 @@ impl ConnectionTask {
         if let Some(error) = error {
             debug!(%error, "stream failed");
         }
-        if self.is_websocket() {
+        if let Transport::WebSocket(websocket) = &mut self.transport {
+            match error {
+                Some(_) => websocket.mark_client_gone(),
+                None => websocket.mark_client_closed(),
+            }
             self.core.close(CloseReason::TransportClose);
         } else {
             self.core.handle_probe_lost();

@@ -35,6 +35,17 @@ pub(crate) struct WebSocket {
     pub(crate) writer: FrameWriter,
     /// The stream takes no more bytes for now.
     is_stalled: bool,
+    client: Side,
+}
+
+/// What the client has said of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Open,
+    /// A close frame or the end of the stream came, and nothing comes after it.
+    Closed,
+    /// Its stream has failed.
+    Gone,
 }
 
 /// How long a client may take to read the rest and close its side.
@@ -43,7 +54,13 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 impl WebSocket {
     pub(crate) fn new(stream: Stream, encoding: Encoding, max_message_bytes: usize) -> Self {
         let reader = FrameReader::new(max_message_bytes);
-        Self { stream, reader, writer: FrameWriter::new(encoding), is_stalled: false }
+        Self {
+            stream,
+            reader,
+            writer: FrameWriter::new(encoding),
+            is_stalled: false,
+            client: Side::Open,
+        }
     }
 
     pub(crate) fn encoding(&self) -> Encoding {
@@ -65,6 +82,16 @@ impl WebSocket {
         Poll::Ready(Ok(Received { scratch, len }))
     }
 
+    /// The client has sent its last: a close frame, or the end of its stream.
+    pub(crate) fn mark_client_closed(&mut self) {
+        self.client = Side::Closed;
+    }
+
+    /// The client's stream has failed: nobody is there to be told anything.
+    pub(crate) fn mark_client_gone(&mut self) {
+        self.client = Side::Gone;
+    }
+
     /// Ready once a stalled stream takes bytes again.
     pub(crate) fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_writable(context)
@@ -81,12 +108,18 @@ impl WebSocket {
 
     /// Writes what is pending and a close frame, then waits a moment for the client to do the
     /// same: a stream that is dropped with unread bytes in it is reset, and the client would lose
-    /// what it has not read.
+    /// what it has not read. A client that has closed its side waits for the stream's end (RFC 6455,
+    /// section 7.1.1), and one whose stream has failed for nothing.
     pub(crate) async fn close(mut self, code: Option<CloseCode>, flush_by: Instant) {
+        if self.client == Side::Gone {
+            return;
+        }
         self.writer.pending.push_back(Encoded::control(Control::Close, &close_content(code)));
         if tokio::time::timeout_at(flush_by, self.flush()).await.is_ok_and(|result| result.is_ok())
         {
-            let _ = tokio::time::timeout(LINGER, self.read_to_end()).await;
+            if self.client == Side::Open || !matches!(self.stream, Stream::Tcp(_)) {
+                let _ = tokio::time::timeout(LINGER, self.read_to_end()).await;
+            }
         } else {
             self.abort();
         }
@@ -199,6 +232,7 @@ mod tests {
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioExecutor;
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
     use tokio_tungstenite::client_async;
@@ -237,6 +271,35 @@ mod tests {
         let stream = TcpStream::connect(address).await.unwrap();
         client_async(format!("ws://{address}/"), stream).await.unwrap();
         upgraded.recv().await.unwrap()
+    }
+
+    /// How long it takes to close a WebSocket whose client does nothing more, and what the client reads.
+    async fn closing(mark: impl FnOnce(&mut WebSocket)) -> (Duration, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut websocket = WebSocket::new(Stream::Tcp(stream), Encoding::V4, 100);
+        mark(&mut websocket);
+        let start = Instant::now();
+        websocket.close(None, start + LINGER).await;
+        let took = start.elapsed();
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        (took, read)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_that_closed_its_side_is_not_waited_for() {
+        const CLOSE: &[u8] = &[0x88, 0];
+        let (took, read) = closing(|_| {}).await;
+        assert!(took >= LINGER, "it may have more to say: {took:?}");
+        assert_eq!(read, CLOSE);
+        let (took, read) = closing(WebSocket::mark_client_closed).await;
+        assert!(took < LINGER, "{took:?}");
+        assert_eq!(read, CLOSE);
+        let (took, read) = closing(WebSocket::mark_client_gone).await;
+        assert!(took < LINGER, "{took:?}");
+        assert_eq!(read, b"", "nobody is told anything");
     }
 
     #[tokio::test]
