@@ -145,10 +145,22 @@ impl Default for Delays {
     }
 }
 
-/// Counts of what clients did wrong in Engine.IO, by kind.
+/// Counts of what clients did wrong in HTTP and Engine.IO, by kind.
 pub struct ProtocolErrors {
-    /// A request that got one of the protocol's error codes.
-    pub request: Counter,
+    /// Bytes that are no HTTP request.
+    pub http: Counter,
+    /// A request whose query names no transport that is served (code 0).
+    pub unknown_transport: Counter,
+    /// A request of a connection that is not there (code 1).
+    pub unknown_sid: Counter,
+    /// A handshake by another method than GET (code 2).
+    pub bad_handshake_method: Counter,
+    /// A request that does not fit its connection, or a WebSocket's handshake that is none (code 3).
+    pub bad_request: Counter,
+    /// A handshake that the application does not allow (code 4).
+    pub forbidden: Counter,
+    /// A handshake of a revision of Engine.IO that is not served (code 5).
+    pub unsupported_version: Counter,
     /// A second GET or POST beside an open one.
     pub overlap: Counter,
     /// A body or message beyond the limit.
@@ -164,7 +176,13 @@ pub struct ProtocolErrors {
 impl ProtocolErrors {
     pub const fn new() -> Self {
         Self {
-            request: Counter::new(),
+            http: Counter::new(),
+            unknown_transport: Counter::new(),
+            unknown_sid: Counter::new(),
+            bad_handshake_method: Counter::new(),
+            bad_request: Counter::new(),
+            forbidden: Counter::new(),
+            unsupported_version: Counter::new(),
             overlap: Counter::new(),
             too_long: Counter::new(),
             packet: Counter::new(),
@@ -174,9 +192,15 @@ impl ProtocolErrors {
     }
 
     /// Each kind as the label `kind` names it.
-    pub fn by_kind(&self) -> [(&'static str, &Counter); 6] {
+    pub fn by_kind(&self) -> [(&'static str, &Counter); 12] {
         [
-            ("request", &self.request),
+            ("http", &self.http),
+            ("unknown_transport", &self.unknown_transport),
+            ("unknown_sid", &self.unknown_sid),
+            ("bad_handshake_method", &self.bad_handshake_method),
+            ("bad_request", &self.bad_request),
+            ("forbidden", &self.forbidden),
+            ("unsupported_version", &self.unsupported_version),
             ("overlap", &self.overlap),
             ("too_long", &self.too_long),
             ("packet", &self.packet),
@@ -189,6 +213,32 @@ impl ProtocolErrors {
 impl Default for ProtocolErrors {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Clients that were not let into a namespace.
+pub static CONNECTS_REFUSED: ConnectsRefused = ConnectsRefused::new();
+
+/// Counts of Socket.IO's CONNECTs that were refused, by reason.
+pub struct ConnectsRefused {
+    /// There is no such namespace.
+    pub invalid_namespace: Counter,
+    /// A middleware did not let the client in, or panicked.
+    pub middleware: Counter,
+    /// The client showed no session, or a bad one, where it must have one.
+    pub session: Counter,
+    /// The cluster could not agree on the socket in time; the connection was closed.
+    pub unavailable: Counter,
+}
+
+impl ConnectsRefused {
+    const fn new() -> Self {
+        Self {
+            invalid_namespace: Counter::new(),
+            middleware: Counter::new(),
+            session: Counter::new(),
+            unavailable: Counter::new(),
+        }
     }
 }
 
@@ -435,6 +485,7 @@ pub fn counters() -> Vec<Sample<u64>> {
     samples.extend(connections_closed());
     samples.extend(relays());
     samples.extend(strangers());
+    samples.extend(connects_refused());
     samples.extend(protocol_errors());
     samples
 }
@@ -553,6 +604,23 @@ fn strangers() -> impl Iterator<Item = Sample<u64>> {
     })
 }
 
+fn connects_refused() -> impl Iterator<Item = Sample<u64>> {
+    [
+        ("invalid_namespace", &CONNECTS_REFUSED.invalid_namespace),
+        ("middleware", &CONNECTS_REFUSED.middleware),
+        ("session", &CONNECTS_REFUSED.session),
+        ("unavailable", &CONNECTS_REFUSED.unavailable),
+    ]
+    .into_iter()
+    .map(|(reason, counter)| Sample {
+        name: "flotilla_connects_refused_total",
+        unit: Unit::Count,
+        help: "Clients that were not let into a namespace.",
+        label: Some(("reason", reason.to_owned())),
+        value: counter.total(),
+    })
+}
+
 fn protocol_errors() -> impl Iterator<Item = Sample<u64>> {
     let engine = PROTOCOL_ERRORS.by_kind().map(|(kind, counter)| (kind, counter.total()));
     let socketio: Vec<(&str, u64)> =
@@ -560,7 +628,7 @@ fn protocol_errors() -> impl Iterator<Item = Sample<u64>> {
     engine.into_iter().chain(socketio).map(|(kind, value)| Sample {
         name: "flotilla_protocol_errors_total",
         unit: Unit::Count,
-        help: "What clients did wrong in Engine.IO and Socket.IO.",
+        help: "What clients did wrong in HTTP, Engine.IO and Socket.IO.",
         label: Some(("kind", kind.replace(' ', "_"))),
         value,
     })
@@ -582,6 +650,9 @@ pub fn histograms() -> [(&'static str, &'static str, &'static Delays); 2] {
     ]
 }
 
+/// What a node can be in raft.
+pub const RAFT_ROLES: [&str; 4] = ["leader", "follower", "candidate", "learner"];
+
 /// What only the running node knows; it is asked at each scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -594,6 +665,8 @@ pub struct Gauges {
     pub sessions: u64,
     pub raft_term: u64,
     pub raft_is_leader: bool,
+    /// One of [`RAFT_ROLES`]; none where consensus has ended.
+    pub raft_role: Option<&'static str>,
     pub raft_commit_index: u64,
     pub raft_applied_index: u64,
     pub peers_up: u64,
@@ -607,7 +680,22 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    pub fn samples(&self) -> [Sample<u64>; 19] {
+    pub fn samples(&self) -> impl Iterator<Item = Sample<u64>> {
+        self.plain().into_iter().chain(self.roles())
+    }
+
+    /// One is 1 and the others 0, so that they can be counted over the nodes of a cluster.
+    fn roles(&self) -> impl Iterator<Item = Sample<u64>> {
+        RAFT_ROLES.into_iter().map(|role| Sample {
+            name: "flotilla_raft_role",
+            unit: Unit::Count,
+            help: "1 for what the node is in raft, 0 for what it is not.",
+            label: Some(("role", role.to_owned())),
+            value: u64::from(self.raft_role == Some(role)),
+        })
+    }
+
+    fn plain(&self) -> [Sample<u64>; 19] {
         let gauge = |name, unit, help, value| Sample { name, unit, help, label: None, value };
         let count = |name, help, value| gauge(name, Unit::Count, help, value);
         [

@@ -22,7 +22,7 @@ use crate::engineio::CloseReason;
 use crate::metrics::Gauges;
 use crate::net::{self, Dialer};
 use crate::raft::state::SessionKeys;
-use crate::raft::{Options, StartError as RaftError, Status, Threads};
+use crate::raft::{Options, Role, StartError as RaftError, Status, Threads};
 use crate::server::{Io, SessionLayer, Settings};
 use crate::telemetry::Exporter;
 use crate::transport::{Accept, EngineLayer, Pages, Transport};
@@ -365,6 +365,7 @@ fn gauges(backbone: &Backbone, transport: &Transport) -> Gauges {
         sessions: view.sessions_len() as u64,
         raft_term: numbers.term,
         raft_is_leader: numbers.is_leader,
+        raft_role: numbers.role.map(Role::as_str),
         raft_commit_index: numbers.commit_index,
         raft_applied_index: numbers.applied_index,
         peers_up: peers.up() as u64,

@@ -178,7 +178,12 @@ mod tests {
     #[test]
     fn scrape_shows_what_was_counted_and_what_the_node_says() {
         let exporter =
-            Exporter::new(|| Gauges { connections: 3, raft_is_leader: true, ..Gauges::default() });
+            Exporter::new(|| Gauges {
+                connections: 3,
+                raft_is_leader: true,
+                raft_role: Some("candidate"),
+                ..Gauges::default()
+            });
         ours::EVENTS_REFUSED.add(5);
         let text = exporter.render();
         let value = |metric: &str| -> f64 {
@@ -188,6 +193,8 @@ mod tests {
         };
         assert_eq!(value("flotilla_connections"), 3.0);
         assert_eq!(value("flotilla_raft_is_leader"), 1.0);
+        assert_eq!(value("flotilla_raft_role{role=\"candidate\"}"), 1.0);
+        assert_eq!(value("flotilla_raft_role{role=\"leader\"}"), 0.0);
         assert!(value("flotilla_events_refused_total") >= 5.0);
         assert!(text.contains("# TYPE flotilla_drops_total counter"), "{text}");
         assert!(text.contains("flotilla_drops_total{reason=\"slow_consumer\"} "), "{text}");
@@ -209,6 +216,7 @@ mod tests {
             "drops_total",
             "raft_term",
             "raft_is_leader",
+            "raft_role",
             "raft_leader_changes_total",
             "raft_commit_index",
             "raft_applied_index",
@@ -221,6 +229,7 @@ mod tests {
             "received_bytes_total",
             "sent_bytes_total",
             "protocol_errors_total",
+            "connects_refused_total",
         ] {
             for head in ["TYPE", "HELP"] {
                 let line = format!("# {head} flotilla_{name} ");

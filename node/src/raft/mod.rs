@@ -20,6 +20,7 @@ mod planted;
 mod proposer;
 mod pump;
 mod receipt;
+mod role;
 mod runtime;
 mod service;
 mod snapshots;
@@ -51,6 +52,7 @@ pub use leader_watch::LeaderWatch;
 pub use planted::PlantedBug;
 pub use pump::Pump;
 pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter};
+pub use role::Role;
 pub use start::{Options, StartError, Threads};
 use state::{Change, Incarnation, Namespace, NodeId, NodeStatus, State};
 pub use storage::MemoryDisk;
@@ -79,6 +81,8 @@ pub struct Raft {
 pub struct Numbers {
     pub term: u64,
     pub is_leader: bool,
+    /// None once consensus has ended.
+    pub role: Option<Role>,
     pub commit_index: u64,
     pub applied_index: u64,
     pub last_log_index: u64,
@@ -197,6 +201,7 @@ impl Raft {
         Numbers {
             term: metrics.current_term,
             is_leader: self.core.leads(),
+            role: Role::of(metrics.state),
             commit_index: metrics.local_committed.map_or(0, |id| id.index),
             applied_index: view.index(),
             last_log_index: metrics.last_log_index.unwrap_or(0),

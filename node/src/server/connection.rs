@@ -136,6 +136,7 @@ impl Connection {
     }
 
     fn refuse(&mut self, name: &str) {
+        metrics::CONNECTS_REFUSED.invalid_namespace.add(1);
         let error = ConnectError::new("Invalid namespace");
         self.outbox.push(connect_error(&self.io, name, error.to_json()));
         self.core.handle_rejected(name);
@@ -458,6 +459,7 @@ async fn take_session(socket: &Socket, shown: Result<Option<String>, NoSession>)
         Ok(Some(hold)) => socket.set_asked_session(hold),
         Ok(None) => {}
         Err(NoSession::Unavailable(error)) => {
+            metrics::CONNECTS_REFUSED.unavailable.add(1);
             debug!(socket = %socket.id(), %error, "session could not be looked up");
             socket.recipient().outbox.close(CloseReason::ForcedServerClose);
             return false;
@@ -466,6 +468,7 @@ async fn take_session(socket: &Socket, shown: Result<Option<String>, NoSession>)
             let code =
                 if matches!(refused, NoSession::Missing) { "NoSession" } else { "BadSession" };
             let data = serde_json::json!({"code": code});
+            metrics::CONNECTS_REFUSED.session.add(1);
             reject(socket, &ConnectError::with_data(refused.to_string(), data));
             return false;
         }
@@ -482,6 +485,7 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
             Err(ConnectError::new("internal server error"))
         });
         if let Err(error) = refused {
+            metrics::CONNECTS_REFUSED.middleware.add(1);
             return reject(&socket, &error);
         }
         if socket.recipient().phase() != Phase::Connecting {
@@ -527,6 +531,7 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
                 tokio::time::sleep(CONNECT_RETRY).await;
             }
             Err(error) => {
+                metrics::CONNECTS_REFUSED.unavailable.add(1);
                 debug!(socket = %socket.id(), %error, "socket could not be made known");
                 socket.recipient().outbox.close(CloseReason::ForcedServerClose);
                 return;

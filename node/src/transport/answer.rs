@@ -77,8 +77,8 @@ impl Transport {
         asked: &Asked,
         hooks: &Hooks,
     ) -> Response<Full<Bytes>> {
-        metrics::PROTOCOL_ERRORS.request.add(1);
         let Refused { code, context, headers } = refused;
+        count(code);
         let message = match &context {
             Some(ErrorContext::Forbidden { message }) => message.clone(),
             _ => None,
@@ -93,6 +93,19 @@ impl Transport {
         response.headers_mut().extend(headers);
         response
     }
+}
+
+fn count(code: RequestError) {
+    let errors = &metrics::PROTOCOL_ERRORS;
+    let counter = match code {
+        RequestError::UnknownTransport => &errors.unknown_transport,
+        RequestError::UnknownSid => &errors.unknown_sid,
+        RequestError::BadHandshakeMethod => &errors.bad_handshake_method,
+        RequestError::BadRequest => &errors.bad_request,
+        RequestError::Forbidden => &errors.forbidden,
+        RequestError::UnsupportedProtocolVersion => &errors.unsupported_version,
+    };
+    counter.add(1);
 }
 
 /// Why a request is refused.

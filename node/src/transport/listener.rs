@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use crate::adapter::{OutboxLimits, OutboxSize};
 use crate::engineio::{CloseReason, EngineConfig};
+use crate::metrics;
 use crate::peers::Tunnels;
 
 use super::body::RequestBody;
@@ -177,7 +178,12 @@ impl Transport {
         };
         match result {
             Some(Ok(())) => {}
-            Some(Err(error)) => debug!(%error, %address, "stream failed"),
+            Some(Err(error)) => {
+                if error.is_parse() {
+                    metrics::PROTOCOL_ERRORS.http.add(1);
+                }
+                debug!(%error, %address, "stream failed");
+            }
             None => debug!(%address, "stream is cut off"),
         }
     }
