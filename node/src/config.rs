@@ -2,6 +2,7 @@
 
 mod args;
 mod sources;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -212,8 +213,23 @@ struct Unusable {
     problem: String,
 }
 
+/// No wait that a setting asks for is longer: far beyond anyone's patience, and far from the end of
+/// the clock.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long packets and sockets may be kept: stamps in milliseconds are far from overflowing.
+const LONGEST_RECOVERY: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// More threads than any machine has cores.
+const MAX_THREADS: usize = 1024;
+
 fn require(holds: bool, key: &str, problem: &str) -> Result<(), Unusable> {
     if holds { Ok(()) } else { Err(Unusable { key: key.to_owned(), problem: problem.to_owned() }) }
+}
+
+fn require_wait(wait: Duration, key: &str) -> Result<(), Unusable> {
+    require(!wait.is_zero(), key, "must be more than zero")?;
+    require(wait <= LONGEST_WAIT, key, "must not exceed a day")
 }
 
 impl Config {
@@ -229,6 +245,7 @@ impl Config {
         let unusable = |key: String, problem: String| Unusable { key, problem };
         self.cluster.check().map_err(|e| unusable(e.key.to_owned(), e.problem))?;
         self.raft.check().map_err(|e| unusable(e.key.to_owned(), e.problem))?;
+        self.check_lease()?;
         let engine = self.engine.check();
         engine.map_err(|e| unusable(format!("engine.{}", e.key), e.reason.to_owned()))?;
         let session = self.session.check();
@@ -238,9 +255,26 @@ impl Config {
         for (name, namespace) in &self.namespaces {
             let key = format!("namespaces.{name}");
             require(name.starts_with('/'), &key, "a namespace's name starts with a slash")?;
+            // It ends the name in a packet (Socket.IO v5, "Packet encoding").
+            require(!name.contains(','), &key, "a namespace's name has no comma")?;
             self.check_recovery(&key, namespace)?;
         }
         self.check_own()
+    }
+
+    /// What must fit the lease, which stands in another section.
+    fn check_lease(&self) -> Result<(), Unusable> {
+        let Self { cluster, raft, .. } = self;
+        require(
+            raft.election_timeout_max <= cluster.lease / 2,
+            "raft.election_timeout_max",
+            "must be at most half of cluster.lease: nodes hold their leases while a leader is elected",
+        )?;
+        require(
+            raft.replace_voter_after >= cluster.lease,
+            "raft.replace_voter_after",
+            "must be at least cluster.lease: who may still be alive is not replaced",
+        )
     }
 
     fn check_recovery(&self, key: &str, namespace: &NamespaceConfig) -> Result<(), Unusable> {
@@ -249,6 +283,10 @@ impl Config {
         let key = format!("{key}.recovery");
         require(is_replicated, &key, "needs delivery = \"replicated\"")?;
         require(!recovery.max_age.is_zero(), &key, "max_age must be more than zero")?;
+        let is_age = recovery.max_age <= LONGEST_RECOVERY;
+        require(is_age, &key, "max_age must be at most a year")?;
+        let has_room = recovery.max_bytes > KEPT_PACKET_BYTES;
+        require(has_room, &key, "max_bytes must be more than 320, for one packet to fit")?;
         // All that is kept may be meant for one client, and waits for it when it comes back.
         let max_packets = recovery.max_bytes / KEPT_PACKET_BYTES;
         require(
@@ -268,10 +306,15 @@ impl Config {
             "node.name",
             "must be 1 to 64 printable characters without spaces",
         )?;
-        require(!self.drain_timeout.is_zero(), "drain_timeout", "must be more than zero")?;
+        let threads = self.node.threads.map_or(1, NonZeroUsize::get);
+        require(threads <= MAX_THREADS, "node.threads", "must be at most 1024")?;
+        require_wait(self.drain_timeout, "drain_timeout")?;
+        // Port 0 takes a free one each time.
+        let is_distinct =
+            self.listen.address.port() == 0 || self.listen.address != self.admin.address;
+        require(is_distinct, "admin.address", "must differ from listen.address")?;
         require(!self.data_dir.as_os_str().is_empty(), "data_dir", "must not be empty")?;
-        let is_timed = !self.socketio.connect_timeout.is_zero();
-        require(is_timed, "socketio.connect_timeout", "must be more than zero")?;
+        require_wait(self.socketio.connect_timeout, "socketio.connect_timeout")?;
         if let Some(dir) = &self.socketio.client_dir {
             require(dir.is_dir(), "socketio.client_dir", "is not a directory")?;
         }
@@ -289,7 +332,7 @@ impl Config {
 /// Text, or a number that is meant as text: `FLOTILLA_NODE__NAME=1` looks like one.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a text")]
+    #[serde(untagged, expecting = "must be a text")]
     enum Text {
         Text(String),
         Number(i64),
@@ -299,3 +342,6 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
         Text::Number(number) => number.to_string(),
     })
 }
+
+#[cfg(test)]
+mod values_tests;

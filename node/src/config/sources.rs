@@ -9,7 +9,7 @@ use figment::error::Kind;
 use figment::providers::{Format, Toml};
 use figment::value::Value;
 
-use super::{Args, Config};
+use super::{Args, Config, words};
 
 /// A setting that is wrong: which, where, and why. The operator's fault, and his to mend.
 #[derive(Debug, thiserror::Error)]
@@ -83,10 +83,23 @@ fn read_file(args: &Args) -> Result<(Figment, Option<File>), ConfigError> {
     let figment = figment.merge(Toml::string(&text));
     // Errors of syntax show when the values are first asked for.
     if let Err(error) = figment.extract::<BTreeMap<String, Value>>() {
-        let problem = error.to_string().trim_end().to_owned();
+        let problem = without_source(&error.to_string());
         return Err(ConfigError::Syntax { path, problem });
     }
     Ok((figment, Some((path, text))))
+}
+
+/// The parser's message without the line of the file that it quotes: that may be a secret's.
+fn without_source(message: &str) -> String {
+    let is_quoted = |line: &str| {
+        line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|')
+    };
+    let lines: Vec<&str> = message
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !is_quoted(line) && !line.is_empty())
+        .collect();
+    lines.join(": ")
 }
 
 fn from_environment(environment: impl IntoIterator<Item = (String, String)>) -> Vec<Override> {
@@ -106,12 +119,13 @@ fn from_flags(args: &Args) -> Result<Vec<Override>, ConfigError> {
     let mut overrides = Vec::new();
     for argument in &args.set {
         let Some((key, text)) = argument.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            return Err(ConfigError::NotAnAssignment { argument: argument.clone() });
+            let argument = words::shown_argument(argument).to_owned();
+            return Err(ConfigError::NotAnAssignment { argument });
         };
         overrides.push(Override {
             key: key.trim().to_owned(),
             text: text.trim().to_owned(),
-            place: format!("flag --set {argument}"),
+            place: format!("flag --set {}", words::shown_argument(argument)),
         });
     }
     for (flag, key, text) in args.named() {
@@ -165,19 +179,13 @@ impl Places {
 
     fn explain(&self, error: figment::Error) -> ConfigError {
         let mut path = error.path.clone();
-        let problem = match &error.kind {
-            Kind::UnknownField(name, expected) => {
-                if path.last() != Some(name) {
-                    path.push(name.clone());
-                }
-                format!("unknown key; there are {}", expected.join(", "))
-            }
-            Kind::UnknownVariant(found, expected) => {
-                format!("{found:?} is none of {}", expected.join(", "))
-            }
-            kind => kind.to_string(),
-        };
+        if let Kind::UnknownField(name, _) = &error.kind
+            && path.last() != Some(name)
+        {
+            path.push(name.clone());
+        }
         let key = path.join(".");
+        let problem = words::problem(&key, &error.kind);
         ConfigError::Setting { place: self.of(&key), key, problem }
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::engineio::http_config::{CompressionConfig, CookieConfig, CorsConfig, Origins, switch};
+use crate::engineio::http_config::{
+    CompressionConfig, CookieConfig, CorsConfig, Origins, check_origins, switch,
+};
 use crate::engineio::{TransportKind, TrustProxy};
 
 /// The section `[engine]`. Defaults are the official server's.
@@ -76,6 +78,21 @@ pub struct InvalidSetting {
     pub reason: &'static str,
 }
 
+/// 1 GiB: what a message may count for, whatever is added to it.
+const MAX_PAYLOAD_BYTES: usize = 1 << 30;
+
+/// What requests can have as their path (RFC 3986, section 3.3); no client sends `.` and `..`.
+fn is_path(path: &str) -> bool {
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/%".contains(c);
+    let is_encoded = |rest: &str| {
+        let mut digits = rest.chars();
+        (0..2).all(|_| digits.next().is_some_and(|c| c.is_ascii_hexdigit()))
+    };
+    path.chars().all(is_of_path)
+        && path.split('%').skip(1).all(is_encoded)
+        && path.split('/').all(|segment| segment != "." && segment != "..")
+}
+
 impl EngineConfig {
     pub fn check(&self) -> Result<(), InvalidSetting> {
         let require = |holds: bool, key, reason| {
@@ -83,7 +100,11 @@ impl EngineConfig {
         };
         require(self.path.starts_with('/'), "path", "must start with a slash")?;
         require(self.path.len() > 1, "path", "must not be the root, where pages live")?;
-        require(!self.path.contains(['?', '#']), "path", "must be a path, without query")?;
+        require(
+            is_path(&self.path),
+            "path",
+            "must be a path as it stands in a URL, without query; a space is %20 there",
+        )?;
         require(!self.ping_interval.is_zero(), "ping_interval", "must be more than zero")?;
         require(!self.ping_timeout.is_zero(), "ping_timeout", "must be more than zero")?;
         require(!self.upgrade_timeout.is_zero(), "upgrade_timeout", "must be more than zero")?;
@@ -92,8 +113,10 @@ impl EngineConfig {
         require(self.ping_interval <= day, "ping_interval", "must not exceed a day")?;
         require(self.ping_timeout <= day, "ping_timeout", "must not exceed a day")?;
         require(self.upgrade_timeout <= day, "upgrade_timeout", "must not exceed a day")?;
-        require(self.max_payload_bytes >= 1024, "max_payload_bytes", "must be at least 1024")?;
+        let is_size = (1024..=MAX_PAYLOAD_BYTES).contains(&self.max_payload_bytes);
+        require(is_size, "max_payload_bytes", "must be from 1024 to 1073741824")?;
         require(!self.transports.is_empty(), "transports", "must name at least one transport")?;
+        check_origins(&self.cors_origins, "cors_origins")?;
         self.cors.as_ref().map_or(Ok(()), CorsConfig::check)?;
         self.cookie.as_ref().map_or(Ok(()), CookieConfig::check)?;
         self.http_compression.as_ref().map_or(Ok(()), CompressionConfig::check)
@@ -133,7 +156,7 @@ impl EngineConfig {
 /// A list, or one string of which commas part the entries, as an environment variable has it.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "\"*\" or a list of origins")]
+    #[serde(untagged, expecting = "must be \"*\" or a list of origins")]
     enum OneOrMany {
         One(String),
         Many(Vec<String>),
@@ -177,6 +200,13 @@ mod tests {
         let refused = |json: &str| parse(json).unwrap().check().unwrap_err().key;
         assert_eq!(refused(r#"{"path":"socket.io"}"#), "path");
         assert_eq!(refused(r#"{"path":"/"}"#), "path");
+        for path in ["/a b", "/ä", "/a?b", "/a\\\\b", "/a%2", "/a%zz", "/..", "/a/./b"] {
+            assert_eq!(refused(&format!(r#"{{"path":"{path}"}}"#)), "path", "{path}");
+        }
+        for path in ["/ws", "/a%20b", "/v1.2/ws/", "/a:b@c;d=e,f"] {
+            let config = parse(&format!(r#"{{"path":"{path}"}}"#)).unwrap();
+            assert_eq!(config.check(), Ok(()), "{path}");
+        }
         assert_eq!(refused(r#"{"ping_interval":"0s"}"#), "ping_interval");
         assert_eq!(refused(r#"{"ping_timeout":"2days"}"#), "ping_timeout");
         assert_eq!(refused(r#"{"max_payload_bytes":10}"#), "max_payload_bytes");

@@ -132,11 +132,15 @@ impl Default for CompressionConfig {
 impl CookieConfig {
     pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
         // RFC 6265, section 4.1.1: a name is a token, and no attribute contains a semicolon.
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let is_value = |c: char| (' '..='~').contains(&c) && c != ';';
-        let is_named = !self.name.is_empty() && self.name.chars().all(is_token);
-        require(is_named, "cookie.name", "must be a token of ASCII characters")?;
+        require(is_token(&self.name), "cookie.name", "must be a token of ASCII characters")?;
         require(self.path.chars().all(is_value), "cookie.path", "must be ASCII without semicolon")?;
+        // Browsers pass over any other (RFC 6265, section 5.2.4).
+        let is_path = self.path.is_empty() || self.path.starts_with('/');
+        require(is_path, "cookie.path", "must start with a slash, or be empty")?;
+        // In whole seconds; none of them would take the cookie away at once.
+        let lasts = self.max_age.is_none_or(|max_age| max_age.as_secs() > 0);
+        require(lasts, "cookie.max_age", "must be at least a second")?;
         let domain = self.domain.as_deref().unwrap_or("d");
         let is_domain = !domain.is_empty() && domain.chars().all(|c| is_value(c) && c != ' ');
         require(is_domain, "cookie.domain", "must be ASCII without semicolon or space")
@@ -145,22 +149,18 @@ impl CookieConfig {
 
 impl CorsConfig {
     pub(super) fn check(&self) -> Result<(), InvalidSetting> {
-        let is_value = |text: &String| text.chars().all(|c| (' '..='~').contains(&c));
         match &self.origin {
-            Origins::One(origin) => {
-                require(is_value(origin), "cors.origin", "must be ASCII")?;
-            }
+            Origins::One(origin) => check_origins(std::slice::from_ref(origin), "cors.origin")?,
             Origins::Listed(origins) => {
-                let are_valid = origins.iter().all(|origin| match pattern(origin) {
-                    Some(pattern) => pattern.is_ok(),
-                    None => is_value(origin),
-                });
-                require(are_valid, "cors.origin", "has an invalid regular expression")?;
+                let has_any = origins.iter().any(|origin| origin == "*");
+                require(!has_any, "cors.origin", "must be \"*\" alone, not in a list")?;
+                check_origins(origins, "cors.origin")?;
             }
             Origins::Any | Origins::Reflected | Origins::Off => {}
         }
         let require_names = |names: &[String], key| {
-            require(names.iter().all(is_value), key, "must be a list of names in ASCII")
+            let are_names = names.iter().all(|name| is_token(name));
+            require(are_names, key, "must be a list of names, each without spaces and commas")
         };
         require_names(&self.methods, "cors.methods")?;
         require_names(&self.allowed_headers, "cors.allowed_headers")?;
@@ -178,6 +178,43 @@ impl CompressionConfig {
 
 fn require(holds: bool, key: &'static str, reason: &'static str) -> Result<(), InvalidSetting> {
     if holds { Ok(()) } else { Err(InvalidSetting { key, reason }) }
+}
+
+/// A name as HTTP has it (RFC 9110, section 5.6.2).
+fn is_token(name: &str) -> bool {
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !name.is_empty() && name.chars().all(is_of_token)
+}
+
+/// Each must be what a browser may call a page's origin, `"*"`, or a regular expression.
+pub(super) fn check_origins(origins: &[String], key: &'static str) -> Result<(), InvalidSetting> {
+    for origin in origins {
+        match pattern(origin) {
+            Some(pattern) => require(pattern.is_ok(), key, "has an invalid regular expression")?,
+            None => require(
+                origin == "*" || is_origin(origin),
+                key,
+                "must be origins as browsers send them, such as https://example.com or \
+                 http://localhost:3000: in lower case, without a path and a slash at the end",
+            )?,
+        }
+    }
+    Ok(())
+}
+
+/// `scheme://host:port`, or `null` (RFC 6454, section 6.2): what differs by a slash at its end never
+/// equals what a browser sends.
+fn is_origin(origin: &str) -> bool {
+    let is_of_host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:[]".contains(c);
+    let is_of_scheme = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    let named = origin.split_once("://").is_some_and(|(scheme, host)| {
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase());
+        is_scheme
+            && scheme.chars().all(is_of_scheme)
+            && !host.is_empty()
+            && host.chars().all(is_of_host)
+    });
+    named || origin == "null"
 }
 
 /// The regular expression that an entry of a list is: `/…/`, or `/…/i` if case does not matter.
@@ -313,11 +350,34 @@ mod tests {
         assert_eq!(refused(r#"{"cookie":{"name":"a b"}}"#), "cookie.name");
         assert_eq!(refused(r#"{"cookie":{"path":"/;"}}"#), "cookie.path");
         assert_eq!(refused(r#"{"cookie":{"domain":""}}"#), "cookie.domain");
+        assert_eq!(refused(r#"{"cookie":{"path":"a"}}"#), "cookie.path");
+        assert_eq!(refused(r#"{"cookie":{"max_age":"1ms"}}"#), "cookie.max_age");
         assert_eq!(refused(r#"{"cors":{"origin":["/(/"]}}"#), "cors.origin");
+        assert_eq!(refused(r#"{"cors":{"origin":["http://a","*"]}}"#), "cors.origin");
+        assert_eq!(refused(r#"{"cors":{"allowed_headers":["a, b"]}}"#), "cors.allowed_headers");
         assert_eq!(refused(r#"{"cors":{"methods":["G\n"]}}"#), "cors.methods");
         let status = r#"{"cors":{"options_success_status":404}}"#;
         assert_eq!(refused(status), "cors.options_success_status");
         assert_eq!(refused(r#"{"http_compression":{"level":10}}"#), "http_compression.level");
+    }
+
+    #[test]
+    fn what_no_browser_calls_an_origin_is_none() {
+        for wrong in ["foo", "a b", "", "http://", "http://a/", "http://a/b", "HTTP://a", "://a"] {
+            for key in ["cors_origins", "cors.origin"] {
+                assert!(check_origins(&[wrong.to_owned()], key).is_err(), "{wrong}");
+            }
+            assert!(
+                parse(&format!(r#"{{"cors_origins":["{wrong}"]}}"#)).check().is_err(),
+                "{wrong}"
+            );
+        }
+        let right = ["*", "null", "http://localhost:3000", "https://a.example", "http://[::1]:80"];
+        let schemes = ["chrome-extension://abc", "capacitor://localhost", "/\\.example$/i"];
+        for right in right.into_iter().chain(schemes) {
+            assert_eq!(check_origins(&[right.to_owned()], "cors_origins"), Ok(()), "{right}");
+        }
+        assert!(check_origins(&["/(/".to_owned()], "cors_origins").is_err());
     }
 
     #[test]

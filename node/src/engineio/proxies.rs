@@ -21,7 +21,7 @@ pub enum TrustProxy {
 
 /// As the configuration has it.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(untagged, expecting = "true, false or a list of addresses and networks")]
+#[serde(untagged, expecting = "must be true, false or a list of addresses and networks")]
 enum Form {
     Switch(bool),
     One(String),

@@ -112,6 +112,19 @@ fn require(
     if holds { Ok(()) } else { Err(InvalidSetting { key, problem: problem.into() }) }
 }
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A multiple of it must not overflow.
+const LONGEST_SILENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// More nodes than need to see each other before there is a cluster to join.
+const MAX_BOOTSTRAP: usize = 64;
+
+const MAX_THREADS: usize = 1024;
+
+/// More entries than fit on a disk beside each other.
+const MAX_SNAPSHOT_INTERVAL: u64 = 1_000_000_000;
+
 impl ClusterConfig {
     /// Whether the node at `address` knows of no other, and forms its cluster by itself.
     pub fn is_alone(&self, address: &str) -> bool {
@@ -119,25 +132,30 @@ impl ClusterConfig {
     }
 
     pub fn check(&self) -> Result<(), InvalidSetting> {
-        require(is_host_port(&self.address), "cluster.address", "must be host:port")?;
+        let host_port = "must be host:port, such as 10.0.0.1:5001";
+        require(is_host_port(&self.address), "cluster.address", host_port)?;
         if let Some(advertise) = &self.advertise {
-            require(is_host_port(advertise), "cluster.advertise", "must be host:port")?;
+            require(is_host_port(advertise), "cluster.advertise", host_port)?;
             let problem = "is no address that other nodes can connect to";
-            require(!is_unspecified(advertise), "cluster.advertise", problem)?;
+            let is_reachable = !is_unspecified(advertise) && !advertise.ends_with(":0");
+            require(is_reachable, "cluster.advertise", problem)?;
         } else {
             let problem = "is no address that other nodes can connect to: set cluster.advertise";
             require(!is_unspecified(&self.address), "cluster.address", problem)?;
         }
         for seed in &self.seeds {
-            require(is_host_port(seed), "cluster.seeds", format!("{seed:?} is not host:port"))?;
+            let problem = format!("{seed:?} is not host:port, such as 10.0.0.1:5001");
+            require(is_host_port(seed), "cluster.seeds", problem)?;
         }
-        require(self.bootstrap_expect >= 1, "cluster.bootstrap_expect", "must be at least 1")?;
+        let is_count = (1..=MAX_BOOTSTRAP).contains(&self.bootstrap_expect);
+        require(is_count, "cluster.bootstrap_expect", "must be from 1 to 64")?;
         require(
             self.bootstrap_expect == 1 || !self.seeds.is_empty(),
             "cluster.seeds",
             "must name the nodes to form a cluster with",
         )?;
-        require(self.lease >= Duration::from_secs(1), "cluster.lease", "must be at least 1s")
+        let is_lease = (Duration::from_secs(1)..=HOUR).contains(&self.lease);
+        require(is_lease, "cluster.lease", "must be from 1s to 1h")
     }
 }
 
@@ -156,9 +174,14 @@ impl RaftConfig {
             "raft.heartbeat_interval",
             "must be at most half of election_timeout_min",
         )?;
-        require(!self.heartbeat_interval.is_zero(), "raft.heartbeat_interval", "must not be zero")?;
+        // openraft counts in whole milliseconds.
         require(
-            self.election_timeout_min < self.election_timeout_max,
+            self.heartbeat_interval.as_millis() >= 1,
+            "raft.heartbeat_interval",
+            "must be at least 1ms",
+        )?;
+        require(
+            self.election_timeout_min.as_millis() < self.election_timeout_max.as_millis(),
             "raft.election_timeout_max",
             "must be more than election_timeout_min",
         )?;
@@ -173,14 +196,31 @@ impl RaftConfig {
             "raft.max_queued_bytes",
             "must be at least 1048576",
         )?;
-        require(self.snapshot_interval >= 100, "raft.snapshot_interval", "must be at least 100")
+        let is_interval = (100..=MAX_SNAPSHOT_INTERVAL).contains(&self.snapshot_interval);
+        require(is_interval, "raft.snapshot_interval", "must be from 100 to 1000000000")?;
+        let is_timeout = (Duration::from_millis(100)..=HOUR).contains(&self.propose_timeout);
+        require(is_timeout, "raft.propose_timeout", "must be from 100ms to 1h")?;
+        let is_silence = self.replace_voter_after <= LONGEST_SILENCE;
+        require(is_silence, "raft.replace_voter_after", "must be at most 30 days")?;
+        require(self.threads <= Some(MAX_THREADS), "raft.threads", "must be at most 1024")
     }
 }
 
 fn is_host_port(address: &str) -> bool {
     address
         .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
+}
+
+/// A name, an IPv4 address, or an IPv6 address in brackets.
+fn is_host(host: &str) -> bool {
+    if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        // The zone of a link-local address is the machine's own affair.
+        let address = v6.split_once('%').map_or(v6, |(address, _zone)| address);
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    !host.is_empty() && host.chars().all(is_of_name)
 }
 
 /// All addresses of a machine, which is none to connect to from another.

@@ -141,6 +141,9 @@ const LONGEST_AGE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// A session travels in one change of the log, which has a bound of its own.
 const LARGEST_BYTES: usize = 8 << 20;
 
+/// What Engine.IO itself writes into a query.
+const ENGINE_PARAMETERS: [&str; 6] = ["EIO", "transport", "sid", "t", "b64", "j"];
+
 impl SessionConfig {
     /// Whether clients come back to their sessions.
     pub fn is_on(&self) -> bool {
@@ -172,6 +175,8 @@ impl SessionConfig {
         require(is_size, "max_bytes", "must be from 64 bytes to 8 MiB")?;
         require(!self.auth_field.is_empty(), "auth_field", "must not be empty")?;
         require(!self.query_parameter.is_empty(), "query_parameter", "must not be empty")?;
+        let is_own = !ENGINE_PARAMETERS.contains(&self.query_parameter.as_str());
+        require(is_own, "query_parameter", "is a parameter of Engine.IO")?;
         let is_key = |key: &String| !key.is_empty();
         require(self.index.iter().all(is_key), "index", "must be names of keys")?;
         require(self.index.len() <= 64, "index", "must be 64 keys at most")
@@ -209,6 +214,7 @@ mod tests {
         assert_eq!(refused(r#"{"cookie":{"name":"a b"}}"#), "cookie.name");
         assert_eq!(refused(r#"{"cookie":{"same_site":"none"}}"#), "cookie.same_site");
         assert_eq!(refused(r#"{"auth_field":""}"#), "auth_field");
+        assert_eq!(refused(r#"{"query_parameter":"sid"}"#), "query_parameter");
         assert_eq!(refused(r#"{"index":[""]}"#), "index");
         let unsigned = parse(r#"{"sources":["cookie"],"require_signed":false}"#);
         assert_eq!(unsigned.check(), Ok(()));
