@@ -15,6 +15,7 @@ pub mod apps;
 pub mod backbone;
 pub mod config;
 pub mod engineio;
+pub mod limits;
 pub mod metrics;
 pub mod net;
 pub mod node;

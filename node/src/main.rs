@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Parser;
 use flotilla::config::{Args, Command, Config, ConfigError};
 use flotilla::node::Node;
-use flotilla::{raft, telemetry};
+use flotilla::{limits, raft, telemetry};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
@@ -46,6 +46,7 @@ fn check_config(args: &Args) -> Result<(), Failure> {
 fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(args)?;
     telemetry::start_log(&config.log)?;
+    limits::raise_open_files();
     let runtime = Builder::new_multi_thread()
         .worker_threads(config.node.threads())
         .thread_name("clients")

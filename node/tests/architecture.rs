@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Top to bottom; a part may use those below it.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "config",
     "apps",
     "server",
@@ -17,6 +17,7 @@ const PARTS: [&str; 14] = [
     "raft",
     "socketio",
     "engineio",
+    "limits",
     "net",
     "metrics",
     "random",

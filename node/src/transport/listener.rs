@@ -112,6 +112,7 @@ impl Transport {
 
     /// Serves clients until shutdown. Then the open connections end, each in its own task.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let mut is_refused = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -120,10 +121,14 @@ impl Transport {
             };
             match accepted {
                 Ok((stream, address)) => {
+                    is_refused = false;
                     self.tasks.spawn(Arc::clone(&self).serve_stream(stream, address));
                 }
                 Err(error) => {
-                    warn!(%error, "no stream accepted");
+                    // Once, for it is tried many times a second.
+                    if !std::mem::replace(&mut is_refused, true) {
+                        warn!(%error, "no stream accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
