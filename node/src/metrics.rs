@@ -669,6 +669,7 @@ pub struct Gauges {
     pub raft_role: Option<&'static str>,
     pub raft_commit_index: u64,
     pub raft_applied_index: u64,
+    pub namesakes: u64,
     pub peers_up: u64,
     pub peer_queue_bytes: u64,
     pub relays_to_owners: u64,
@@ -695,7 +696,7 @@ impl Gauges {
         })
     }
 
-    fn plain(&self) -> [Sample<u64>; 19] {
+    fn plain(&self) -> [Sample<u64>; 20] {
         let gauge = |name, unit, help, value| Sample { name, unit, help, label: None, value };
         let count = |name, help, value| gauge(name, Unit::Count, help, value);
         [
@@ -732,6 +733,7 @@ impl Gauges {
                 "The last log index that was applied.",
                 self.raft_applied_index,
             ),
+            count("flotilla_namesakes", "Other live nodes with this node's name.", self.namesakes),
             count("flotilla_peers_up", "Peers with an open stream.", self.peers_up),
             gauge(
                 "flotilla_peer_queue_bytes",

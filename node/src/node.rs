@@ -368,6 +368,7 @@ fn gauges(backbone: &Backbone, transport: &Transport) -> Gauges {
         raft_role: numbers.role.map(Role::as_str),
         raft_commit_index: numbers.commit_index,
         raft_applied_index: numbers.applied_index,
+        namesakes: numbers.namesakes as u64,
         peers_up: peers.up() as u64,
         peer_queue_bytes: peers.queue_bytes() as u64,
         relays_to_owners: tunnels.opened() as u64,

@@ -177,13 +177,12 @@ mod tests {
 
     #[test]
     fn scrape_shows_what_was_counted_and_what_the_node_says() {
-        let exporter =
-            Exporter::new(|| Gauges {
-                connections: 3,
-                raft_is_leader: true,
-                raft_role: Some("candidate"),
-                ..Gauges::default()
-            });
+        let exporter = Exporter::new(|| Gauges {
+            connections: 3,
+            raft_is_leader: true,
+            raft_role: Some("candidate"),
+            ..Gauges::default()
+        });
         ours::EVENTS_REFUSED.add(5);
         let text = exporter.render();
         let value = |metric: &str| -> f64 {
@@ -217,6 +216,7 @@ mod tests {
             "raft_term",
             "raft_is_leader",
             "raft_role",
+            "namesakes",
             "raft_leader_changes_total",
             "raft_commit_index",
             "raft_applied_index",

@@ -49,6 +49,7 @@ use self::core::Core;
 pub use deliveries::Peer;
 pub use inspect::inspect;
 pub use leader_watch::LeaderWatch;
+use members::namesakes;
 pub use planted::PlantedBug;
 pub use pump::Pump;
 pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter};
@@ -91,6 +92,8 @@ pub struct Numbers {
     pub learners: usize,
     /// Nodes that are registered and not down.
     pub nodes_up: usize,
+    /// Other live nodes that have this one's name.
+    pub namesakes: usize,
     pub queued_changes: usize,
     pub queued_bytes: usize,
 }
@@ -209,6 +212,7 @@ impl Raft {
             voters: membership.voter_ids().count(),
             learners: membership.learner_ids().count(),
             nodes_up: view.nodes().filter(|(node, _)| view.alive(*node).is_some()).count(),
+            namesakes: namesakes(&view, self.core.me, &self.core.member.name).count(),
             queued_changes,
             queued_bytes,
         }

@@ -112,7 +112,7 @@ pub(crate) async fn run_leading(core: &Core, stop: CancellationToken) {
     }
 }
 
-fn every(interval: Duration) -> tokio::time::Interval {
+pub(super) fn every(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

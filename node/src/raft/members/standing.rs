@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::bootstrap::become_member;
+use super::names::watch_names;
 use crate::raft::core::Core;
 use crate::raft::network::Lane;
 use crate::raft::planted::PlantedBug;
@@ -89,6 +90,7 @@ pub(crate) async fn run_standing(core: &Core, stop: CancellationToken) {
     );
     tokio::select! {
         () = stand(core, proposer) => {}
+        () = watch_names(core) => {}
         () = stop.cancelled() => {}
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::harness::{
     Deliveries, Machines, PATIENCE, TestNode, eventually, leader, packet, socket_up,
 };
+use crate::raft::Role;
 use crate::raft::state::{Outcome, SocketId};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +60,15 @@ async fn three_nodes_form_one_cluster_in_any_order() {
         for node in &nodes {
             let numbers = node.raft.numbers();
             assert_eq!((numbers.voters, numbers.learners), (3, 0));
+            assert_eq!(numbers.namesakes, 0);
         }
+        let has_roles = || {
+            let roles = nodes.iter().map(|node| node.raft.numbers().role);
+            let leaders = roles.clone().filter(|role| *role == Some(Role::Leader)).count();
+            let followers = roles.filter(|role| *role == Some(Role::Follower)).count();
+            (leaders, followers) == (1, 2)
+        };
+        eventually("one leads and two follow", has_roles).await;
     }
 }
 

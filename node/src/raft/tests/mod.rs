@@ -4,5 +4,6 @@ mod cluster;
 mod faults;
 mod harness;
 mod links;
+mod names;
 mod restarts;
 mod storage_suite;

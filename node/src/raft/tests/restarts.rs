@@ -10,7 +10,7 @@ use super::harness::{
 use crate::net;
 use crate::raft::config::Durability;
 use crate::raft::state::{Change, Outcome, SessionId, SocketId};
-use crate::raft::{MemoryDisk, Options, Raft, StartError, Threads, inspect};
+use crate::raft::{MemoryDisk, Options, Raft, Role, StartError, Threads, inspect};
 
 fn session_put(session: SessionId, value: &str) -> Change {
     Change::SessionPut { session, expected: 0, salt: 0, value: value.to_owned().into() }
@@ -91,6 +91,7 @@ async fn further_node_learns_and_takes_the_place_of_a_dead_voter() {
     fourth.ready().await;
     let numbers = fourth.raft.numbers();
     assert_eq!((numbers.voters, numbers.learners), (3, 1));
+    assert_eq!(numbers.role, Some(Role::Learner));
     assert_eq!(fourth.raft.cluster_id(), nodes[0].raft.cluster_id());
     assert_eq!(fourth.raft.pump().propose(packet("new")).await, Ok(Outcome::Applied));
     let victim = (leader(&nodes).unwrap() + 1) % 3;
