@@ -1,12 +1,15 @@
 //! The small built-in application of a bare node: a cluster can be tried and measured at once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::adapter::DeliveryMode;
 use crate::raft::state::SessionId;
 use crate::server::{
-    Ack, Agreed, Args, Data, ExtractError, Io, NamespaceHandle, SessionUpdate, Socket,
+    Ack, Agreed, Args, Data, ExtractError, Io, NamespaceHandle, SessionError, SessionUpdate, Socket,
 };
 use crate::socketio::Raw;
 
@@ -85,23 +88,49 @@ async fn login(socket: Socket, name: Parsed<Value>, ack: Ack) {
 }
 
 /// Adds one to a number of the session, which counts from 0, whoever else does so at the same time.
+/// What is no number stays as it is.
 async fn increment(socket: Socket, key: Parsed<String>, ack: Ack) {
     let key = match key {
         Ok(Data(key)) => key,
         Err(error) => return refuse(ack, &error),
     };
+    let is_number = Arc::new(AtomicBool::new(true));
+    let found = Arc::clone(&is_number);
     let updated = socket.session().update(move |session| {
-        let number = session.get(&key).and_then(Value::as_i64).unwrap_or(0);
-        session.insert(key.clone(), number.saturating_add(1).into());
+        let next = incremented(session.get(&key));
+        // The change is made again where another write came first: what is found last counts.
+        found.store(next.is_some(), Ordering::Relaxed);
+        if let Some(next) = next {
+            session.insert(key.clone(), next.into());
+        }
     });
-    written(updated, ack).await;
-}
-
-async fn written(updated: SessionUpdate, ack: Ack) {
     if !ack.is_wanted() {
         return;
     }
     match updated.await {
+        Ok(()) if !is_number.load(Ordering::Relaxed) => {
+            let message = "the session has something else than a number there".to_owned();
+            reply(ack, &Refused { error: "NotANumber", message });
+        }
+        done => told(done, ack),
+    }
+}
+
+/// A number and one; none if there is something else.
+fn incremented(value: Option<&Value>) -> Option<Number> {
+    let Some(value) = value else { return Some(1.into()) };
+    let whole = value.as_i64().and_then(|number| number.checked_add(1));
+    whole.map(Number::from).or_else(|| Number::from_f64(value.as_f64()? + 1.0))
+}
+
+async fn written(updated: SessionUpdate, ack: Ack) {
+    if ack.is_wanted() {
+        told(updated.await, ack);
+    }
+}
+
+fn told(done: Result<(), SessionError>, ack: Ack) {
+    match done {
         Ok(()) => reply(ack, &()),
         Err(error) => reply(ack, &Refused { error: error.as_str(), message: error.to_string() }),
     }
@@ -143,4 +172,22 @@ fn refuse(ack: Ack, error: &ExtractError) {
 
 fn reply(ack: Ack, args: &impl Serialize) {
     ack.send(args).expect("the relay's own answers are JSON");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn increment_counts_numbers_and_nothing_else() {
+        assert_eq!(incremented(None), Some(1.into()));
+        assert_eq!(incremented(Some(&json!(-1))), Some(0.into()));
+        assert_eq!(incremented(Some(&json!(1.5))), Number::from_f64(2.5));
+        assert_eq!(incremented(Some(&json!(i64::MAX))), Number::from_f64(i64::MAX as f64 + 1.0));
+        for other in [json!("7"), json!(null), json!(true), json!([1]), json!({})] {
+            assert_eq!(incremented(Some(&other)), None, "{other}");
+        }
+    }
 }
