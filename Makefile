@@ -139,13 +139,15 @@ example-%: build $(JS_INSTALLED) ## Runs an example of node/examples on three no
 	cargo build --locked --package flotilla --example $*
 	@exec env $(DIALECT) --flotilla target/debug/examples/$* --port $(PORT) --dir target/example-$*
 
-# Without a sanitizer the stable compiler will do, and there is no unsafe code for one to watch.
+# Without a sanitizer the stable compiler will do, and there is no unsafe code for one to watch. What is found on
+# the way goes to the first folder of inputs, beside the sources: those in the second are chosen by hand.
 fuzz-test: ## Each fuzz target, of the codecs and of queries, for FUZZ_SECONDS.
 	@command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
 	@targets=(node/fuzz/fuzz_targets/*.rs); \
 	for target in "$${targets[@]}"; do \
 		name=$$(basename "$$target" .rs); echo "fuzzing $$name for $(FUZZ_SECONDS) s"; \
-		(cd node && cargo fuzz run --sanitizer none "$$name" -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1); \
+		found=$(CURDIR)/target/fuzz-corpus/$$name; mkdir -p "$$found"; \
+		(cd node && cargo fuzz run --sanitizer none "$$name" "$$found" $(CURDIR)/node/fuzz/corpus/$$name -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1); \
 	done
 
 bench: build ## Measures a cluster of its own: deliveries, latencies, losses, server CPU. BENCH_ARGS="--scenario echo"
