@@ -69,6 +69,9 @@ pub static DELIVERY_DELAY: Delays = Delays::new();
 /// What clients did wrong.
 pub static PROTOCOL_ERRORS: ProtocolErrors = ProtocolErrors::new();
 
+/// Streams of clients that were closed because too many files are open.
+pub static STREAMS_REFUSED: Counter = Counter::new();
+
 /// Requests that other nodes' connections have answered, by kind.
 pub static RELAYED_REQUESTS: RelayedRequests = RelayedRequests::new();
 
@@ -431,6 +434,12 @@ pub fn counters() -> Vec<Sample<u64>> {
             &ENCODES,
         ),
         plain("flotilla_deliveries_total", Unit::Count, "Packets queued to clients.", &DELIVERIES),
+        plain(
+            "flotilla_client_streams_refused_total",
+            Unit::Count,
+            "Streams of clients that were closed because too many files are open.",
+            &STREAMS_REFUSED,
+        ),
         plain(
             "flotilla_events_refused_total",
             Unit::Count,

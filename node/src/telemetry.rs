@@ -121,6 +121,7 @@ fn write_histogram(name: &str, help: &str, delays: &Delays, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::io;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
@@ -230,12 +231,33 @@ mod tests {
             "sent_bytes_total",
             "protocol_errors_total",
             "connects_refused_total",
+            "client_streams_refused_total",
         ] {
             for head in ["TYPE", "HELP"] {
                 let line = format!("# {head} flotilla_{name} ");
                 assert_eq!(text.matches(&line).count(), 1, "{line} in\n{text}");
             }
         }
+    }
+
+    /// The names of metrics in a text.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let name = regex::Regex::new("flotilla_[a-z_]+").unwrap();
+        let names = name.find_iter(text).map(|name| name.as_str());
+        names.map(|name| name.strip_suffix("_bucket").unwrap_or(name)).collect()
+    }
+
+    #[test]
+    fn documentation_and_alerts_name_the_metrics_that_there_are() {
+        // This one shows from the first connection on.
+        ours::connection_closed("transport close");
+        let text = Exporter::new(Gauges::default).render();
+        let heads = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let there: BTreeSet<&str> = heads.filter_map(|head| head.split(' ').next()).collect();
+        let operating = named(include_str!("../../docs/operating.md"));
+        assert_eq!(operating, there, "docs/operating.md and /metrics");
+        let unknown = &named(include_str!("../../deploy/alerts.yml")) - &there;
+        assert_eq!(unknown, BTreeSet::new(), "of deploy/alerts.yml");
     }
 
     #[test]

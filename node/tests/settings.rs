@@ -40,6 +40,25 @@ fn wrong_setting_ends_the_start_with_its_name_and_place() {
 }
 
 #[test]
+fn sample_files_are_right() {
+    for file in ["node.toml", "local.toml"] {
+        let path = format!("{}/../deploy/{file}", env!("CARGO_MANIFEST_DIR"));
+        let output = flotilla(&["--check-config", "--config", &path], &[]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[test]
+fn secret_is_not_shown() {
+    let flag = ["--check-config", "--set", "session.secrets=[{hunter7274=1}]"];
+    let variable = [("FLOTILLA_SESSION__SECRETS", "[7274]")];
+    for message in [refusal(&flag, &[]), refusal(&flag[..1], &variable)] {
+        assert!(message.contains("session.secrets"), "{message}");
+        assert!(!message.contains("7274"), "{message}");
+    }
+}
+
+#[test]
 fn settings_can_be_checked_without_a_start() {
     let output = flotilla(&["--check-config", "--set", "engine.ping_interval=1s"], &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::adapter::{OutboxLimits, OutboxSize};
 use crate::engineio::{CloseReason, EngineConfig};
+use crate::limits;
 use crate::metrics;
 use crate::peers::Tunnels;
 
@@ -112,7 +114,9 @@ impl Transport {
 
     /// Serves clients until shutdown. Then the open connections end, each in its own task.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let mut is_refused = false;
+        let last_file = limits::files_with_clients();
+        // A change is logged, for there may be thousands of streams a second.
+        let (mut is_full, mut is_refused) = (false, false);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -122,10 +126,19 @@ impl Transport {
             match accepted {
                 Ok((stream, address)) => {
                     is_refused = false;
+                    // The system gives the lowest number that is free: so many files are open.
+                    let file = u64::from(stream.as_raw_fd().unsigned_abs());
+                    let was_full = std::mem::replace(&mut is_full, file >= last_file);
+                    if is_full {
+                        metrics::STREAMS_REFUSED.add(1);
+                        if !was_full {
+                            warn!(file, "too many open files, new clients are refused");
+                        }
+                        continue;
+                    }
                     self.tasks.spawn(Arc::clone(&self).serve_stream(stream, address));
                 }
                 Err(error) => {
-                    // Once, for it is tried many times a second.
                     if !std::mem::replace(&mut is_refused, true) {
                         warn!(%error, "no stream accepted");
                     }
