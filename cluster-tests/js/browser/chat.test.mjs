@@ -1,34 +1,24 @@
 // The chat page in Debian's Chromium: pages on different nodes see each other's messages.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
 import { connect, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
-import { FLAGS } from "../lib/pages.mjs";
-import { PATIENCE } from "../lib/until.mjs";
+import { openBrowser } from "../lib/pages.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
 printVersions("playwright-core", "socket.io-client");
 
-const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const SCREENSHOT = fileURLToPath(new URL("../../../docs/chat.png", import.meta.url));
 
 describe("chat page", () => {
-  let browser;
-  before(async () => {
-    browser = await chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS });
-    console.log(`chromium ${browser.version()}`);
-  });
-  after(() => browser?.close());
+  const open = openBrowser();
 
   /** Opens the page of a node under a name; what the page complains about is kept in `page.errors`. */
   async function visit(t, node, name, room) {
-    const context = await browser.newContext({ viewport: { width: 720, height: 520 }, colorScheme: "light" });
-    t.after(() => context.close());
-    context.setDefaultTimeout(PATIENCE);
+    const context = await open(t, { viewport: { width: 720, height: 520 }, colorScheme: "light" });
     const page = await context.newPage();
     page.errors = [];
     await page.addInitScript((name) => sessionStorage.setItem("name", name), name);

@@ -1,20 +1,16 @@
 // The client of generation 2 in Debian's Chromium, where it takes payloads of bytes, as in no other place.
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
 import { connect, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
-import { PATIENCE } from "../lib/until.mjs";
+import { openBrowser } from "../lib/pages.mjs";
 import { packageFolder, printVersions } from "../lib/versions.mjs";
 
 printVersions("playwright-core", "socket.io-client-2");
 
-const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const BUNDLE = join(packageFolder("socket.io-client-2"), "dist/socket.io.js");
-/** Keeps Chromium from asking the network for anything but the pages: here is none to answer. */
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
 
 /** In the page: sends bytes and text there and back, and waits for what another client sends. */
 function talk({ transports, tag }) {
@@ -39,16 +35,11 @@ function talk({ transports, tag }) {
 }
 
 describe("generation 2 in a browser", () => {
-  let browser;
-  before(async () => (browser = await chromium.launch({ executablePath: EXECUTABLE, headless: true, args: FLAGS })));
-  after(() => browser?.close());
+  const open = openBrowser();
 
   for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
     test(`bytes go both ways by ${transports.join(" and ")}`, async (t) => {
-      const context = await browser.newContext();
-      t.after(() => context.close());
-      context.setDefaultTimeout(PATIENCE);
-      const page = await context.newPage();
+      const page = await (await open(t)).newPage();
       const [octets, queries] = [[], []];
       page.on("response", (response) => {
         if (response.headers()["content-type"] === "application/octet-stream") octets.push(response.url());

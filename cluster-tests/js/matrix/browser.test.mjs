@@ -2,9 +2,9 @@
 
 import { after, before, describe, test } from "node:test";
 import { readFileSync } from "node:fs";
-import { chromium } from "playwright-core";
 import { MODES, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
+import { launch } from "../lib/pages.mjs";
 import { isMsgpack } from "../lib/parser.mjs";
 import { printVersions } from "../lib/versions.mjs";
 import { abilities, scenariosFor } from "./list.mjs";
@@ -13,8 +13,6 @@ printVersions("playwright-core", "socket.io-client");
 
 const PLAYER = readFileSync(new URL("./play.mjs", import.meta.url), "utf8");
 const BUNDLE = isMsgpack ? "socket.io.msgpack.min.js" : "socket.io.min.js";
-/** Keeps Chromium from asking the network for anything but the pages: here is none to answer. */
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"];
 
 const title = `bundle in Chromium${isMsgpack ? " with msgpack" : ""}`;
 const scenarios = scenariosFor(title, abilities({ recovers: true, msgpack: isMsgpack }));
@@ -25,8 +23,7 @@ for (const [mode, transports] of Object.entries(MODES)) {
     let browser;
     let page;
     before(async () => {
-      browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: FLAGS });
-      console.log(`chromium ${browser.version()}`);
+      browser = await launch();
       page = await browser.newPage();
       // A page that came from the first node; the others are of other origins to it. Any page of its own will do: Chromium
       // lets one that no node sent, as this test could make one up, connect to no local address.
