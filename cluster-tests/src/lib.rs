@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod dialects;
 pub mod follow;
+pub mod host;
 pub mod http;
 pub mod limits;
 pub mod metrics;

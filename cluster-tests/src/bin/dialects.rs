@@ -1,40 +1,12 @@
 //! A node with an application in each dialect, for their suites (`cluster-tests/js`).
 
-use std::error::Error;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use clap::Parser as _;
-use cluster_tests::dialects;
-use flotilla::config::{Args, Config};
-use flotilla::node::Node;
+use cluster_tests::{dialects, host};
 use flotilla::server::Io;
-use flotilla::telemetry;
-use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // The harness shows the end of a node's log when the node dies.
-            tracing::error!(%failure, "the node failed");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
-    let config = Config::load(&Args::parse())?;
-    telemetry::start_log(&config.log)?;
-    let threads = config.node.threads();
-    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let node = Node::start_with(Arc::new(config), register).await?;
-        terminate.recv().await;
-        Ok(node.drain().await?)
-    })
+    host::main(register)
 }
 
 fn register(io: &Io) {

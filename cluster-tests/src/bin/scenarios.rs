@@ -1,51 +1,22 @@
 //! A node with the application of the shared client scenarios (`cluster-tests/matrix`): the relay, and what it lacks.
 
-use std::error::Error;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
+use cluster_tests::host;
 use flotilla::apps::relay;
-use flotilla::config::{Args as Arguments, Config};
-use flotilla::node::Node;
 use flotilla::server::{
     Ack, AckEmit, AckError, Args, ConnectError, Data, Io, NamespaceHandle, Reason, Socket,
 };
 use flotilla::socketio::{Binary, Payload, Raw, from_ack};
-use flotilla::telemetry;
 use serde_json::{Value, json};
-use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
-
-type Failure = Box<dyn Error>;
 
 /// How long `ask` waits for its answer, and how long `ask briefly` does.
 const PATIENT: Duration = Duration::from_secs(5);
 const BRIEF: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // The harness shows the end of a node's log when the node dies.
-            tracing::error!(%failure, "the node failed");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<(), Failure> {
-    let config = Config::load(&Arguments::parse())?;
-    telemetry::start_log(&config.log)?;
-    let threads = config.node.threads();
-    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let node = Node::start_with(Arc::new(config), register).await?;
-        terminate.recv().await;
-        Ok(node.drain().await?)
-    })
+    host::main(register)
 }
 
 /// The relay itself comes by configuration; the namespaces that only the scenarios know get it here.
