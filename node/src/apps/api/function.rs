@@ -55,31 +55,9 @@ pub(super) struct Exported {
 }
 
 impl Exported {
-    /// `A` is a tuple with as many places as there are names, or, for one name, what stands for it.
-    pub(super) fn by_place<C, A, R, F, Fut>(names: Vec<String>, function: F) -> Self
-    where
-        F: Fn(C, A) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, ApiError>> + Send + 'static,
-        C: FromContext,
-        A: DeserializeOwned,
-        R: Serialize,
-    {
-        Self::new(names, in_order, function)
-    }
-
-    /// `A` is a struct, and its fields are the arguments.
-    pub(super) fn by_field<C, A, R, F, Fut>(function: F) -> Self
-    where
-        F: Fn(C, A) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, ApiError>> + Send + 'static,
-        C: FromContext,
-        A: DeserializeOwned,
-        R: Serialize,
-    {
-        Self::new(fields::<A>(), as_object, function)
-    }
-
-    fn new<C, A, R, F, Fut>(
+    /// `A` is read from what `arrange` makes of the call's arguments: [`in_order`], or
+    /// [`as_object`].
+    pub(super) fn new<C, A, R, F, Fut>(
         names: Vec<String>,
         arrange: fn(&Named<'_>, &[String]) -> String,
         function: F,
@@ -142,14 +120,15 @@ fn named(payload: &Payload) -> Result<Named<'_>, ApiError> {
     Ok(serde_json::from_str(first)?)
 }
 
-/// The values in the order of their names; what is missing is null.
-fn in_order(named: &Named<'_>, names: &[String]) -> String {
+/// The values in the order of their names, what is missing as null: for a tuple with as many places
+/// as there are names, or, for one name, what stands for it.
+pub(super) fn in_order(named: &Named<'_>, names: &[String]) -> String {
     let values = names.iter().map(|name| named.get(name).map_or("null", |value| value.get()));
     values.collect::<Vec<_>>().join(",")
 }
 
-/// One object of those that are there.
-fn as_object(named: &Named<'_>, names: &[String]) -> String {
+/// One object of those that are there: for a struct whose [`fields`] are the arguments.
+pub(super) fn as_object(named: &Named<'_>, names: &[String]) -> String {
     let fields = names.iter().filter_map(|name| {
         let value = named.get(name)?;
         Some(format!("{}:{}", Value::from(name.as_str()), value.get()))
@@ -158,7 +137,7 @@ fn as_object(named: &Named<'_>, names: &[String]) -> String {
 }
 
 /// The names of a struct's fields; none of anything else.
-fn fields<A: DeserializeOwned>() -> Vec<String> {
+pub(super) fn fields<A: DeserializeOwned>() -> Vec<String> {
     let mut fields = &[][..];
     // It learns what it is asked for, and then has nothing to give.
     let _ = A::deserialize(Fields(&mut fields));

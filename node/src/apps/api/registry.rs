@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::function::{ApiError, Exported};
+use super::function::{ApiError, Exported, as_object, fields, in_order};
 use crate::server::FromContext;
 use crate::socketio::to_json;
 
@@ -78,7 +78,7 @@ impl Exports {
         R: Serialize,
     {
         let names = arguments.into_iter().map(Into::into).collect();
-        self.with_function(name, Exported::by_place(names, function))
+        self.with_function(name, Exported::new(names, in_order, function))
     }
 
     /// The same, with a struct whose fields are the arguments, by their names.
@@ -90,7 +90,7 @@ impl Exports {
         A: DeserializeOwned,
         R: Serialize,
     {
-        self.with_function(name, Exported::by_field(function))
+        self.with_function(name, Exported::new(fields::<A>(), as_object, function))
     }
 
     pub(super) fn with_function(mut self, name: &str, function: Exported) -> Self {
