@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::TryFutureExt as _;
-use futures_util::future::{self, BoxFuture, MapOk, Ready};
+use futures_util::future::{self, Ready};
 use http::{Extensions, Request, Response, StatusCode};
-use http_body_util::{Either, Full};
+use http_body_util::Full;
 use hyper::body::Body;
 use tower::{Layer, Service};
 
 use super::body::{BoxError, RequestBody};
+use super::front::{self, EitherBody, EitherFuture};
 use super::listener::Transport;
 use super::polling::empty;
 
@@ -67,7 +67,10 @@ impl EngineLayer {
         self.layer(NotFound)
     }
 
-    fn respond<B>(&self, mut request: Request<B>) -> BoxFuture<'static, Response<Full<Bytes>>>
+    fn respond<B>(
+        &self,
+        mut request: Request<B>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + use<B>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
@@ -77,7 +80,7 @@ impl EngineLayer {
             request.extensions_mut().insert(Secure);
         }
         let transport = Arc::clone(&self.transport);
-        Box::pin(transport.respond(request.map(RequestBody::boxed), address))
+        transport.respond(request.map(RequestBody::boxed), address)
     }
 }
 
@@ -102,12 +105,6 @@ pub struct EngineService<S> {
     inner: S,
 }
 
-/// A body of Engine.IO's, or of the service behind it.
-pub type EitherBody<R> = Either<Full<Bytes>, R>;
-
-type Ours<R, E> = BoxFuture<'static, Result<Response<EitherBody<R>>, E>>;
-type Theirs<F, R> = MapOk<F, fn(Response<R>) -> Response<EitherBody<R>>>;
-
 impl<S, B, R> Service<Request<B>> for EngineService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -117,7 +114,7 @@ where
 {
     type Response = Response<EitherBody<R>>;
     type Error = S::Error;
-    type Future = future::Either<Ours<R, S::Error>, Theirs<S::Future, R>>;
+    type Future = EitherFuture<S::Future, R, S::Error>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -125,11 +122,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if !self.engine.transport.serves(request.uri().path()) {
-            let theirs: fn(Response<R>) -> _ = |response| response.map(Either::Right);
-            return future::Either::Right(self.inner.call(request).map_ok(theirs));
+            return front::pass(self.inner.call(request));
         }
-        let answered = self.engine.respond(request);
-        future::Either::Left(Box::pin(async { Ok(answered.await.map(Either::Left)) }))
+        front::answer(self.engine.respond(request))
     }
 }
 

@@ -11,6 +11,7 @@ mod cors;
 mod embed;
 mod farewell;
 mod frames;
+pub(crate) mod front;
 mod hooks;
 mod http_stream;
 mod listener;
@@ -23,7 +24,8 @@ mod websocket;
 
 pub use client::{Accept, Admitted, Client, Denied, Handshake, Refusal};
 pub(crate) use cookie::write_cookie;
-pub use embed::{EitherBody, EngineLayer, EngineService, NotFound};
+pub use embed::{EngineLayer, EngineService, NotFound};
+pub use front::{EitherBody, EitherFuture};
 pub use hooks::{ConnectionError, Engine, ErrorContext, Exchange, Forbidden, Halt};
 pub use listener::Transport;
 pub use pages::Pages;

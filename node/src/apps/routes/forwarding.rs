@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::TryFutureExt as _;
-use futures_util::future::{self, BoxFuture, MapOk};
 use http::{Method, Request, Response};
 use http_body::Body;
-use http_body_util::{Either, Full};
 use tower::{Layer, Service};
 
 use super::{Params, Routes, decode};
+use crate::transport::front::{self, EitherBody, EitherFuture};
 
 /// Which route serves which method and path.
 ///
@@ -142,11 +140,6 @@ pub struct ForwardService<S> {
     inner: S,
 }
 
-/// A body of a route's, or of the service behind.
-type EitherBody<R> = Either<Full<Bytes>, R>;
-type Ours<R, E> = BoxFuture<'static, Result<Response<EitherBody<R>>, E>>;
-type Theirs<F, R> = MapOk<F, fn(Response<R>) -> Response<EitherBody<R>>>;
-
 impl<S, B, R> Service<Request<B>> for ForwardService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -156,7 +149,7 @@ where
 {
     type Response = Response<EitherBody<R>>;
     type Error = S::Error;
-    type Future = future::Either<Ours<R, S::Error>, Theirs<S::Future, R>>;
+    type Future = EitherFuture<S::Future, R, S::Error>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -166,14 +159,11 @@ where
         let ForwardLayer { routes, table } = &self.layer;
         let found = table.find(request.method(), request.uri().path());
         let Some((route, params)) = found.filter(|(route, _)| routes.has_route(route)) else {
-            let theirs: fn(Response<R>) -> _ = |response| response.map(Either::Right);
-            return future::Either::Right(self.inner.call(request).map_ok(theirs));
+            return front::pass(self.inner.call(request));
         };
         request.extensions_mut().insert(params);
         let routes = routes.clone();
-        future::Either::Left(Box::pin(async move {
-            Ok(routes.forward(request, &route).await.map(Either::Left))
-        }))
+        front::answer(async move { routes.forward(request, &route).await })
     }
 }
 
