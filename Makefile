@@ -34,7 +34,7 @@ CLUSTER := target/release/cluster --nodes $(NODES) --delivery $(DELIVERY) --flot
 	balancer-test browser-test dialects-test sim-test fuzz-test bench reference
 
 help: ## Lists these commands.
-	@awk -F ':.*## ' '/^[a-z-]+%?:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+%?:.*## / { sub("%", "NAME", $$1); sub(":.*", "", $$1); printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) $(HAPROXY) ## Installs what the tests need: npm and Python packages, Chromium, HAProxy.
 
