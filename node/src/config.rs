@@ -241,7 +241,17 @@ impl Config {
         Self::from_sources(args, environment)
     }
 
-    fn check(&self) -> Result<(), Unusable> {
+    /// Refuses settings that cannot work. Those that are [loaded](Self::load) have been checked;
+    /// those that an application makes, a node checks when it starts.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.find_unusable().map_err(|Unusable { key, problem }| ConfigError::Setting {
+            place: "the application".to_owned(),
+            key,
+            problem,
+        })
+    }
+
+    fn find_unusable(&self) -> Result<(), Unusable> {
         let unusable = |key: String, problem: String| Unusable { key, problem };
         self.cluster.check().map_err(|e| unusable(e.key.to_owned(), e.problem))?;
         self.raft.check().map_err(|e| unusable(e.key.to_owned(), e.problem))?;

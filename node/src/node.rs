@@ -17,7 +17,7 @@ use crate::adapter::{Encoder, OutboxLimits};
 use crate::admin::Admin;
 use crate::apps::{conformance, relay};
 use crate::backbone::Backbone;
-use crate::config::{App, Config};
+use crate::config::{App, Config, ConfigError};
 use crate::engineio::CloseReason;
 use crate::metrics::Gauges;
 use crate::net::{self, Dialer};
@@ -57,6 +57,8 @@ pub struct Addresses {
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
     #[error("cannot listen on {address} ({setting})")]
     Listen { setting: &'static str, address: String, source: io::Error },
     #[error("cannot write {}", path.display())]
@@ -88,6 +90,7 @@ impl Node {
         config: Arc<Config>,
         register: impl FnOnce(&Io),
     ) -> Result<Self, StartError> {
+        config.check()?;
         let clients = listen("listen.address", config.listen.address).await?;
         Self::start_behind(Some(clients), config, register).await
     }
@@ -98,6 +101,7 @@ impl Node {
         config: Arc<Config>,
         register: impl FnOnce(&Io),
     ) -> Result<Self, StartError> {
+        config.check()?;
         Self::start_behind(None, config, register).await
     }
 

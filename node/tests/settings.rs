@@ -3,6 +3,10 @@
 
 use std::fs;
 use std::process::{Command, Output};
+use std::sync::Arc;
+
+use flotilla::config::Config;
+use flotilla::node::Node;
 
 /// Runs the binary with nothing of this process's environment.
 fn flotilla(args: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -62,4 +66,16 @@ fn secret_is_not_shown() {
 fn settings_can_be_checked_without_a_start() {
     let output = flotilla(&["--check-config", "--set", "engine.ping_interval=1s"], &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[tokio::test]
+async fn settings_that_an_application_makes_are_checked_as_well() {
+    let mut config = Config::default();
+    config.engine.cors_origins = vec!["/(/".to_owned()];
+    let config = Arc::new(config);
+    for started in [Node::start(config.clone()).await, Node::embed(config, |_io| {}).await] {
+        let message = started.err().unwrap().to_string();
+        let start = "the application: engine.cors_origins: has an invalid regular expression";
+        assert_eq!(message, start);
+    }
 }

@@ -63,7 +63,7 @@ impl Config {
             places.overrides.insert(key, place);
         }
         let config: Self = figment.extract().map_err(|error| places.explain(error))?;
-        config.check().map_err(|unusable| ConfigError::Setting {
+        config.find_unusable().map_err(|unusable| ConfigError::Setting {
             place: places.of(&unusable.key),
             key: unusable.key,
             problem: unusable.problem,
