@@ -219,6 +219,21 @@ impl Default for ProtocolErrors {
     }
 }
 
+/// Handshakes that were answered 503, so that a load balancer tries another node.
+pub static HANDSHAKES_REFUSED: HandshakesRefused = HandshakesRefused::new();
+
+/// Counts of handshakes that the node cannot take at the moment, by reason.
+pub struct HandshakesRefused {
+    pub draining: Counter,
+    pub no_quorum: Counter,
+}
+
+impl HandshakesRefused {
+    const fn new() -> Self {
+        Self { draining: Counter::new(), no_quorum: Counter::new() }
+    }
+}
+
 /// Clients that were not let into a namespace.
 pub static CONNECTS_REFUSED: ConnectsRefused = ConnectsRefused::new();
 
@@ -494,6 +509,7 @@ pub fn counters() -> Vec<Sample<u64>> {
     samples.extend(connections_closed());
     samples.extend(relays());
     samples.extend(strangers());
+    samples.extend(handshakes_refused());
     samples.extend(connects_refused());
     samples.extend(protocol_errors());
     samples
@@ -608,6 +624,17 @@ fn strangers() -> impl Iterator<Item = Sample<u64>> {
         name: "flotilla_node_connections_refused_total",
         unit: Unit::Count,
         help: "Connections to the port for nodes that did not greet as nodes do.",
+        label: Some(("reason", reason.to_owned())),
+        value: counter.total(),
+    })
+}
+
+fn handshakes_refused() -> impl Iterator<Item = Sample<u64>> {
+    let HandshakesRefused { draining, no_quorum } = &HANDSHAKES_REFUSED;
+    [("draining", draining), ("no_quorum", no_quorum)].into_iter().map(|(reason, counter)| Sample {
+        name: "flotilla_handshakes_refused_total",
+        unit: Unit::Count,
+        help: "Handshakes that were answered 503.",
         label: Some(("reason", reason.to_owned())),
         value: counter.total(),
     })

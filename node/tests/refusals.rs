@@ -72,6 +72,17 @@ async fn garbage_and_bad_requests_on_the_client_port_are_counted_by_kind() {
 }
 
 #[tokio::test]
+async fn handshakes_that_a_closed_node_refuses_are_counted() {
+    let node = start(|_io| {}).await;
+    let refused = || count("flotilla_handshakes_refused_total", "draining");
+    let before = refused();
+    node.io().close().await;
+    send(node.node.addresses().listen, &request("GET", "EIO=4&transport=polling", "")).await;
+    assert_eq!(refused(), before + 1);
+    node.node.drain().await.unwrap();
+}
+
+#[tokio::test]
 async fn clients_that_are_not_let_into_a_namespace_are_counted_by_reason() {
     let node = start(|io| {
         io.of("/members").with(async |_socket| Err(ConnectError::new("members only")));

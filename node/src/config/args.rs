@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+use super::words;
 
 const EXAMPLES: &str = "\
 Settings have four sources; the later weighs more:
@@ -27,7 +30,7 @@ Exit codes: 0 ended as asked, 1 failed, 2 a setting is wrong (and which, and whe
 
 /// A clustered Socket.IO server: clients connect to any node, and rooms, sessions and broadcasts
 /// span all of them.
-#[derive(Clone, Debug, Default, Parser)]
+#[derive(Clone, Default, Parser)]
 #[command(name = "flotilla", version, after_help = EXAMPLES, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -95,6 +98,22 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
     },
+}
+
+/// Without the secrets that `--set` may set.
+impl fmt::Debug for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set: Vec<&str> =
+            self.set.iter().map(|argument| words::shown_argument(argument)).collect();
+        let named = self.named().into_iter().filter_map(|(flag, _, text)| Some((flag, text?)));
+        f.debug_struct("Args")
+            .field("command", &self.command)
+            .field("config", &self.config)
+            .field("check_config", &self.check_config)
+            .field("set", &set)
+            .field("named", &named.collect::<Vec<_>>())
+            .finish()
+    }
 }
 
 impl Args {

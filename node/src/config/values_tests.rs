@@ -345,6 +345,7 @@ fn secrets_are_never_said() {
     ];
     for flag in flags {
         let args = Args { set: vec![flag.to_owned()], ..Args::default() };
+        assert!(!format!("{args:?}").contains("7274"), "{args:?}");
         let broken = ("FLOTILLA_SESSION__MAX_AGE".to_owned(), "0s".to_owned());
         let error = Config::from_sources(&args, [broken]).unwrap_err();
         assert!(!error.to_string().contains("7274"), "{flag}: {error}");

@@ -394,6 +394,11 @@ impl Transport {
 
 /// A load balancer tries another node.
 fn refuse_for_now(refusal: Refusal) -> Response<Full<Bytes>> {
+    let counters = &metrics::HANDSHAKES_REFUSED;
+    match refusal {
+        Refusal::Draining => counters.draining.add(1),
+        Refusal::NoQuorum => counters.no_quorum.add(1),
+    }
     let mut response = Response::new(Full::from(refusal.to_string()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
