@@ -1,11 +1,14 @@
 //! Every metric: name, unit, help text.
 
+mod refused;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use ::metrics::Unit;
+pub use refused::{CONNECTS_REFUSED, ConnectsRefused, HANDSHAKES_REFUSED, HandshakesRefused};
 
 /// A counter for the hot path: increments go to one of several cache lines, so that threads do
 /// not contend; a scrape adds them up.
@@ -216,47 +219,6 @@ impl ProtocolErrors {
 impl Default for ProtocolErrors {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Handshakes that were answered 503, so that a load balancer tries another node.
-pub static HANDSHAKES_REFUSED: HandshakesRefused = HandshakesRefused::new();
-
-/// Counts of handshakes that the node cannot take at the moment, by reason.
-pub struct HandshakesRefused {
-    pub draining: Counter,
-    pub no_quorum: Counter,
-}
-
-impl HandshakesRefused {
-    const fn new() -> Self {
-        Self { draining: Counter::new(), no_quorum: Counter::new() }
-    }
-}
-
-/// Clients that were not let into a namespace.
-pub static CONNECTS_REFUSED: ConnectsRefused = ConnectsRefused::new();
-
-/// Counts of Socket.IO's CONNECTs that were refused, by reason.
-pub struct ConnectsRefused {
-    /// There is no such namespace.
-    pub invalid_namespace: Counter,
-    /// A middleware did not let the client in, or panicked.
-    pub middleware: Counter,
-    /// The client showed no session, or a bad one, where it must have one.
-    pub session: Counter,
-    /// The cluster could not agree on the socket in time; the connection was closed.
-    pub unavailable: Counter,
-}
-
-impl ConnectsRefused {
-    const fn new() -> Self {
-        Self {
-            invalid_namespace: Counter::new(),
-            middleware: Counter::new(),
-            session: Counter::new(),
-            unavailable: Counter::new(),
-        }
     }
 }
 
@@ -509,8 +471,7 @@ pub fn counters() -> Vec<Sample<u64>> {
     samples.extend(connections_closed());
     samples.extend(relays());
     samples.extend(strangers());
-    samples.extend(handshakes_refused());
-    samples.extend(connects_refused());
+    samples.extend(refused::samples());
     samples.extend(protocol_errors());
     samples
 }
@@ -624,34 +585,6 @@ fn strangers() -> impl Iterator<Item = Sample<u64>> {
         name: "flotilla_node_connections_refused_total",
         unit: Unit::Count,
         help: "Connections to the port for nodes that did not greet as nodes do.",
-        label: Some(("reason", reason.to_owned())),
-        value: counter.total(),
-    })
-}
-
-fn handshakes_refused() -> impl Iterator<Item = Sample<u64>> {
-    let HandshakesRefused { draining, no_quorum } = &HANDSHAKES_REFUSED;
-    [("draining", draining), ("no_quorum", no_quorum)].into_iter().map(|(reason, counter)| Sample {
-        name: "flotilla_handshakes_refused_total",
-        unit: Unit::Count,
-        help: "Handshakes that were answered 503.",
-        label: Some(("reason", reason.to_owned())),
-        value: counter.total(),
-    })
-}
-
-fn connects_refused() -> impl Iterator<Item = Sample<u64>> {
-    [
-        ("invalid_namespace", &CONNECTS_REFUSED.invalid_namespace),
-        ("middleware", &CONNECTS_REFUSED.middleware),
-        ("session", &CONNECTS_REFUSED.session),
-        ("unavailable", &CONNECTS_REFUSED.unavailable),
-    ]
-    .into_iter()
-    .map(|(reason, counter)| Sample {
-        name: "flotilla_connects_refused_total",
-        unit: Unit::Count,
-        help: "Clients that were not let into a namespace.",
         label: Some(("reason", reason.to_owned())),
         value: counter.total(),
     })
