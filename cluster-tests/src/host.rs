@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use flotilla::config::{Args, Config};
+use flotilla::limits;
 use flotilla::node::Node;
 use flotilla::server::Io;
 use flotilla::telemetry;
@@ -27,6 +28,7 @@ pub fn main(register: fn(&Io)) -> ExitCode {
 fn run(register: fn(&Io)) -> Result<(), Box<dyn Error>> {
     let config = Config::load(&Args::parse())?;
     telemetry::start_log(&config.log)?;
+    limits::raise_open_files();
     let threads = config.node.threads();
     let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
