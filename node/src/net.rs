@@ -168,8 +168,13 @@ impl Dialer {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Whoever calls finds out soon whether anybody is still there.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(1000);
+/// Whoever is called only has to give back, one day, what it keeps for a caller that vanished: each ping wakes both
+/// nodes, and each timer this one.
+const CALLED_PING_INTERVAL: Duration = Duration::from_secs(10);
+const CALLED_PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// HTTP/2's default of 64 KiB would have a stream wait for an acknowledgement twice a large entry.
 const WINDOW: u32 = 4 << 20;
@@ -216,8 +221,8 @@ pub async fn serve(
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .http2_keepalive_interval(Some(CALLED_PING_INTERVAL))
+        .http2_keepalive_timeout(Some(CALLED_PING_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(MAX_GIVEN_UP))
         .add_routes(routes)
         .serve_with_incoming(incoming);
