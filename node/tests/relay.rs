@@ -98,12 +98,17 @@ fn application(io: &Io, ends: &Ends) {
 struct Ws(WebSocketStream<TcpStream>);
 
 impl Ws {
-    /// Asks for an upgrade at `node`, and has the probe answered.
-    async fn probe(client: &Roamer, node: SocketAddr) -> Self {
+    /// Asks for an upgrade at `node`.
+    async fn open(client: &Roamer, node: SocketAddr) -> Self {
         let stream = TcpStream::connect(node).await.unwrap();
         let url = format!("ws://{node}/socket.io/?EIO=4&transport=websocket&sid={}", client.sid);
         let (stream, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
-        let mut ws = Self(stream);
+        Self(stream)
+    }
+
+    /// The same, and has the probe answered.
+    async fn probe(client: &Roamer, node: SocketAddr) -> Self {
+        let mut ws = Self::open(client, node).await;
         ws.send("2probe").await;
         assert_eq!(ws.text().await, "3probe");
         ws
@@ -116,6 +121,14 @@ impl Ws {
         assert_eq!(receive(poll).await.packets(), ["6"]);
         ws.send("5").await;
         ws
+    }
+
+    /// Sends all of `texts` in one write.
+    async fn feed(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.0.feed(Message::text(*text)).await.unwrap();
+        }
+        self.0.flush().await.unwrap();
     }
 
     async fn send(&mut self, text: &str) {
@@ -211,6 +224,30 @@ async fn websocket_may_be_opened_at_any_node() {
         assert_eq!(ws.text().await, "41");
         assert_eq!(ws.close_code().await, 1005);
         assert_eq!(cluster.end().await, "server namespace disconnect");
+    }
+}
+
+/// By way of other nodes, a poll may overtake the upgrade that its client sent before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poll_that_overtakes_a_relayed_upgrade_is_refused() {
+    let cluster = Cluster::start().await;
+    let [a, b, c] = cluster.at;
+    for [ws_at, poll_at] in [[b, c], [b, a], [a, c], [a, a]] {
+        let client = Roamer::open(a).await;
+        client.connect([b, c]).await;
+        let mut ws = Ws::open(&client, ws_at).await;
+        let poll = client.begin_poll(poll_at).await;
+        // It comes after the poll, by the same way; so does the upgrade, therefore.
+        client.say(poll_at, "3").await;
+        ws.feed(&["2probe", "5", r#"42["echo",1]"#]).await;
+        assert_eq!(ws.text().await, "3probe");
+        assert_eq!(ws.text().await, r#"42["echo",1]"#);
+        let late = receive(poll).await;
+        assert_eq!((late.status, &*late.body), (400, r#"{"code":3,"message":"Bad request"}"#));
+        ws.send(r#"42["echo",2]"#).await;
+        assert_eq!(ws.text().await, r#"42["echo",2]"#);
+        drop(ws);
+        assert_eq!(cluster.end().await, "transport close");
     }
 }
 

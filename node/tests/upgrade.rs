@@ -191,6 +191,44 @@ async fn upgraded_connection_refuses_requests_and_other_websockets() {
     node.stop().await;
 }
 
+/// A poll and the end of polling come by different streams: a poll that was sent later may be seen first.
+#[tokio::test]
+async fn poll_that_overtakes_the_upgrade_is_refused_and_nothing_is_lost() {
+    let node = Node::start().await;
+    let sid = node.open().await;
+    let mut ws = node.connect(&format!("transport=websocket&sid={sid}")).await;
+    let poll = node.begin_open_poll(&sid).await;
+    ws.feed(&["2probe", "5", "4a"]).await;
+    assert_eq!(ws.text().await, "3probe");
+    let refused = receive(poll).await;
+    let bad_request = (400, r#"{"code":3,"message":"Bad request"}"#);
+    assert_eq!((refused.status, refused.body.as_str()), bad_request);
+    assert_eq!(ws.text().await, "4a");
+    for number in 0..10 {
+        node.echo.outbox(0).push(message(&number.to_string()));
+        assert_eq!(ws.text().await, format!("4{number}"));
+    }
+    drop(ws);
+    node.stop().await;
+}
+
+/// The connection knows of a WebSocket before the client does, so that whatever the client sends next finds it there.
+#[tokio::test]
+async fn websocket_that_came_first_is_the_one_that_probes() {
+    let node = Node::start().await;
+    for _ in 0..50 {
+        let sid = node.open().await;
+        let query = format!("transport=websocket&sid={sid}");
+        let mut first = node.connect(&query).await;
+        let mut second = node.connect(&query).await;
+        assert_eq!(second.close_code().await, 1005);
+        first.feed(&["2probe", "5", "4hello"]).await;
+        assert_eq!(first.text().await, "3probe");
+        assert_eq!(first.text().await, "4hello");
+    }
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn second_probe_is_closed_and_the_first_goes_on() {
     let node = Node::start().await;

@@ -64,6 +64,8 @@ struct Upgrade {
     finish_by: Instant,
     /// Set once the client has probed: the open poll is to end, so that the client can go over.
     noop_at: Option<Instant>,
+    /// The open poll came later than this WebSocket.
+    has_later_poll: bool,
 }
 
 /// While a client upgrades, how often its open poll is ended; as the official server does.
@@ -84,7 +86,7 @@ pub enum Output {
     Send(Packet),
     /// For the client, by the WebSocket that probes.
     SendProbe(Packet),
-    /// The WebSocket that probed is the transport from now on.
+    /// The WebSocket that probed is the transport from now on. A poll that is still open has come too late.
     Upgrade,
     /// The WebSocket that probes is no longer wanted.
     CloseProbe,
@@ -241,6 +243,9 @@ impl Connection {
             self.close(CloseReason::TransportError);
             return Err(Overlap);
         }
+        if let Some(upgrade) = &mut polling.upgrade {
+            upgrade.has_later_poll = true;
+        }
         Ok(())
     }
 
@@ -248,6 +253,9 @@ impl Connection {
     pub fn handle_poll_answered(&mut self) {
         if let Transport::Polling(polling) = &mut self.transport {
             polling.has_poll = false;
+            if let Some(upgrade) = &mut polling.upgrade {
+                upgrade.has_later_poll = false;
+            }
         }
     }
 
@@ -268,12 +276,12 @@ impl Connection {
         }
     }
 
-    /// A WebSocket came for this connection.
+    /// A WebSocket is coming for this connection; its client does not know yet that it may.
     pub fn handle_probe_opened(&mut self, now: Instant) -> Result<(), UpgradeRefused> {
         match &mut self.transport {
             Transport::Polling(polling) if polling.upgrade.is_none() => {
                 let finish_by = now + self.upgrade_timeout;
-                polling.upgrade = Some(Upgrade { finish_by, noop_at: None });
+                polling.upgrade = Some(Upgrade { finish_by, noop_at: None, has_later_poll: false });
                 Ok(())
             }
             Transport::Polling(_) | Transport::WebSocket => Err(UpgradeRefused),
@@ -290,7 +298,11 @@ impl Connection {
                 self.outputs.push_back(Output::SendProbe(Packet::Pong("probe".into())));
             }
             Packet::Upgrade => {
-                self.end_poll();
+                // A client upgrades when its polls have ended. If one that came after the WebSocket is open, it was
+                // sent after this packet and has overtaken it, for they come by different ways: it finds no polling.
+                if !upgrade.has_later_poll {
+                    self.end_poll();
+                }
                 self.transport = Transport::WebSocket;
                 self.outputs.push_back(Output::Upgrade);
                 // A ping may have gone by the old transport: its pong has a new way to come.

@@ -25,11 +25,17 @@ pub(crate) enum Command {
     Poll(oneshot::Sender<PollAnswer>),
     /// A POST came: its body follows, unless the client goes away.
     Post(Post),
-    /// A WebSocket came, with what its client has sent already.
-    WebSocket(Box<WebSocket>, Bytes),
+    /// A WebSocket is coming.
+    WebSocket(oneshot::Receiver<Arrival>),
     /// The node that the open poll came through stops: the poll ends, and the connection goes on.
     Release,
 }
+
+/// A WebSocket, with what its client has sent already.
+///
+/// It is announced before its client hears that it may come, and so before any request that the client sends later.
+/// Whoever finds the announcement dropped closes it.
+pub(crate) type Arrival = (Box<WebSocket>, Bytes);
 
 pub(crate) struct Post {
     pub(crate) body: oneshot::Receiver<PostBody>,
@@ -78,6 +84,8 @@ pub(crate) struct Polling {
     poll: Option<oneshot::Sender<PollAnswer>>,
     post: Option<Post>,
     encoding: Encoding,
+    /// A WebSocket that will want to take over.
+    announced: Option<oneshot::Receiver<Arrival>>,
     /// A WebSocket that wants to take over.
     pub(crate) probe: Option<Box<WebSocket>>,
     /// What the transport itself sends, such as a ping.
@@ -90,11 +98,21 @@ pub(crate) enum Happening {
     /// The body, or nothing if its client went away.
     PostBody(Option<PostBody>),
     PollAborted,
+    /// The announced WebSocket probes, and its client has sent this already; or the client went away.
+    Arrived(Option<Bytes>),
 }
 
 impl Polling {
     pub(crate) fn new(commands: mpsc::Receiver<Command>, encoding: Encoding) -> Self {
-        Self { commands, poll: None, post: None, encoding, probe: None, pending: VecDeque::new() }
+        Self {
+            commands,
+            poll: None,
+            post: None,
+            encoding,
+            announced: None,
+            probe: None,
+            pending: VecDeque::new(),
+        }
     }
 
     pub(crate) fn encoding(&self) -> Encoding {
@@ -102,6 +120,16 @@ impl Polling {
     }
 
     pub(crate) fn poll_happening(&mut self, context: &mut Context<'_>) -> Poll<Happening> {
+        if let Some(announced) = &mut self.announced
+            && let Poll::Ready(arrival) = Pin::new(announced).poll(context)
+        {
+            self.announced = None;
+            let arrived = arrival.ok().map(|(websocket, read_ahead)| {
+                self.probe = Some(websocket);
+                read_ahead
+            });
+            return Poll::Ready(Happening::Arrived(arrived));
+        }
         if let Poll::Ready(Some(command)) = self.commands.poll_recv(context) {
             return Poll::Ready(Happening::Command(command));
         }
@@ -119,6 +147,20 @@ impl Polling {
 
     pub(crate) fn has_poll(&self) -> bool {
         self.poll.is_some()
+    }
+
+    pub(crate) fn expect_probe(&mut self, announced: oneshot::Receiver<Arrival>) {
+        self.announced = Some(announced);
+    }
+
+    /// The WebSocket that probes, or has come to probe. One that has not come yet is not awaited any more.
+    pub(crate) fn take_probe(&mut self) -> Option<Box<WebSocket>> {
+        let mut announced = self.announced.take();
+        let arrived = announced.as_mut().and_then(|announced| {
+            announced.close();
+            announced.try_recv().ok()
+        });
+        self.probe.take().or(arrived.map(|(websocket, _read_ahead)| websocket))
     }
 
     pub(crate) fn take_post(&mut self) -> Option<Post> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -239,7 +239,7 @@ impl Transport {
             return Err(RequestError::BadRequest);
         }
         if is_upgrade {
-            return self.upgrade(request, encoding, commands);
+            return self.upgrade(request, encoding, commands).await;
         }
         let commands = commands.ok_or(RequestError::BadRequest)?;
         let response = match *request.method() {
@@ -261,23 +261,26 @@ impl Transport {
 
     /// Takes a WebSocket to the connection that polls. One that no longer does gets a WebSocket
     /// that closes at once, as with the official server.
-    fn upgrade(
+    ///
+    /// The connection hears of it before the client does: what the client sends next may come by another way.
+    async fn upgrade(
         self: Arc<Self>,
         request: Request<RequestBody>,
         encoding: Encoding,
         commands: Option<mpsc::Sender<Command>>,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
         let response = websocket::accept(&request).ok_or(RequestError::BadRequest)?;
+        let (arrival, announced) = oneshot::channel();
+        match commands {
+            // A connection that is gone drops it.
+            Some(commands) => drop(commands.send(Command::WebSocket(announced)).await),
+            None => drop(announced),
+        }
         let transport = Arc::clone(&self);
         self.tasks.spawn(async move {
             let upgraded = transport.upgraded(request, encoding).await;
             let Some((websocket, read_ahead)) = upgraded else { return };
-            let command = Command::WebSocket(Box::new(websocket), read_ahead);
-            let unwanted = match commands {
-                Some(commands) => commands.send(command).await.err().map(|unsent| unsent.0),
-                None => Some(command),
-            };
-            if let Some(Command::WebSocket(websocket, _)) = unwanted {
+            if let Err((websocket, _)) = arrival.send((Box::new(websocket), read_ahead)) {
                 let flush_by = Instant::now() + transport.config.ping_timeout;
                 let farewell = &transport.connections.farewell;
                 farewell.unless_over(websocket.close(None, flush_by)).await;

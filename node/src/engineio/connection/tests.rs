@@ -219,11 +219,36 @@ fn probe_is_answered_and_the_open_poll_ended_until_the_client_has_upgraded() {
 }
 
 #[test]
-fn poll_that_is_open_at_the_upgrade_is_answered_first() {
-    let (mut connection, now) = probed();
+fn poll_from_before_the_probe_is_answered_at_the_upgrade() {
+    let (mut connection, now) = connection(TransportKind::Polling);
     connection.handle_poll().unwrap();
+    connection.handle_probe_opened(now).unwrap();
     connection.handle_probe_packet(&Packet::Upgrade, now);
     assert_eq!(outputs(&mut connection), [Output::Send(Packet::Noop), Output::Upgrade]);
+}
+
+#[test]
+fn poll_that_overtook_the_upgrade_has_come_too_late() {
+    let (mut connection, now) = probed();
+    // One that was answered does not count.
+    connection.handle_poll().unwrap();
+    connection.handle_poll_answered();
+    connection.handle_poll().unwrap();
+    connection.handle_probe_packet(&Packet::Upgrade, now);
+    assert_eq!(outputs(&mut connection), [Output::Upgrade]);
+}
+
+#[test]
+fn poll_from_before_a_second_probe_is_answered_at_the_upgrade() {
+    let (mut connection, now) = probed();
+    connection.handle_poll().unwrap();
+    connection.handle_probe_lost();
+    connection.handle_probe_opened(now).unwrap();
+    connection.handle_probe_packet(&Packet::Upgrade, now);
+    assert_eq!(
+        outputs(&mut connection),
+        [Output::CloseProbe, Output::Send(Packet::Noop), Output::Upgrade]
+    );
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(super) async fn end_polling(
     farewell: &Farewell,
     ending: Ending,
 ) {
-    polling.probe = None;
+    drop(polling.take_probe());
     let mut queued = std::mem::take(&mut polling.pending);
     let mut pushed = VecDeque::new();
     outbox.take_pending(&mut pushed);
@@ -107,9 +107,10 @@ async fn next_poll(polling: &mut Polling) {
                 polling.open_post(post);
                 polling.answer_post(PostAnswer::Taken);
             }
-            Happening::Command(Command::WebSocket(..) | Command::Release)
+            Happening::Command(Command::WebSocket(_) | Command::Release)
             | Happening::PostBody(_)
-            | Happening::PollAborted => {}
+            | Happening::PollAborted
+            | Happening::Arrived(_) => {}
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::adapter::Encoded;
 use crate::engineio::{CloseReason, Packet, TransportKind};
 use crate::metrics;
 
-use super::super::polling::{Command, Happening, PollAnswer, Polling, Post, PostAnswer, PostBody};
+use super::super::polling::{
+    Arrival, Command, Happening, PollAnswer, Polling, Post, PostAnswer, PostBody,
+};
 use super::super::websocket::{WebSocket, encoded};
 use super::{ConnectionTask, Transport};
 
@@ -31,9 +33,9 @@ impl ConnectionTask {
         match happening {
             Happening::Command(Command::Poll(answer)) => self.handle_poll(answer),
             Happening::Command(Command::Post(post)) => self.handle_post(post),
-            Happening::Command(Command::WebSocket(websocket, read_ahead)) => {
-                self.handle_probe(websocket, &read_ahead);
-            }
+            Happening::Command(Command::WebSocket(announced)) => self.handle_announced(announced),
+            Happening::Arrived(Some(read_ahead)) => self.handle_bytes(&mut read_ahead.to_vec()),
+            Happening::Arrived(None) => self.core.handle_probe_lost(),
             Happening::Command(Command::Release) => self.handle_release(),
             Happening::PostBody(body) => self.handle_post_body(body),
             Happening::PollAborted => self.core.close(CloseReason::TransportError),
@@ -148,14 +150,10 @@ impl ConnectionTask {
         self.mark_writable(is_writable);
     }
 
-    fn handle_probe(&mut self, websocket: Box<WebSocket>, read_ahead: &Bytes) {
-        let now = Instant::now();
-        if self.core.handle_probe_opened(now).is_err() {
-            self.dismiss(*websocket);
-            return;
+    fn handle_announced(&mut self, announced: oneshot::Receiver<Arrival>) {
+        if self.core.handle_probe_opened(Instant::now()).is_ok() {
+            self.polling().expect_probe(announced);
         }
-        self.polling().probe = Some(websocket);
-        self.handle_bytes(&mut read_ahead.to_vec());
     }
 
     pub(super) fn send_probe(&mut self, packet: &Packet) {
@@ -178,7 +176,7 @@ impl ConnectionTask {
 
     pub(super) fn close_probe(&mut self) {
         let Transport::Polling(polling) = &mut self.transport else { return };
-        if let Some(probe) = polling.probe.take() {
+        if let Some(probe) = polling.take_probe() {
             self.dismiss(*probe);
         }
     }
