@@ -237,7 +237,7 @@ async fn poll_that_overtakes_a_relayed_upgrade_is_refused() {
         client.connect([b, c]).await;
         let mut ws = Ws::open(&client, ws_at).await;
         let poll = client.begin_poll(poll_at).await;
-        // It comes after the poll, by the same way; so does the upgrade, therefore.
+        // Sent after the poll, by the same way: when it has its answer the poll is open, as a rule.
         client.say(poll_at, "3").await;
         ws.feed(&["2probe", "5", r#"42["echo",1]"#]).await;
         assert_eq!(ws.text().await, "3probe");

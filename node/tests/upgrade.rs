@@ -12,6 +12,7 @@ use flotilla::engineio::{CloseReason, EngineConfig};
 use futures_util::{SinkExt, StreamExt};
 use support::http::receive;
 use support::{Node, PATIENCE, Ws, message};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::task::TaskTracker;
 
@@ -198,11 +199,14 @@ async fn poll_that_overtakes_the_upgrade_is_refused_and_nothing_is_lost() {
     let sid = node.open().await;
     let mut ws = node.connect(&format!("transport=websocket&sid={sid}")).await;
     let poll = node.begin_open_poll(&sid).await;
+    let sent = Instant::now();
     ws.feed(&["2probe", "5", "4a"]).await;
     assert_eq!(ws.text().await, "3probe");
     let refused = receive(poll).await;
     let bad_request = (400, r#"{"code":3,"message":"Bad request"}"#);
     assert_eq!((refused.status, refused.body.as_str()), bad_request);
+    // What the WebSocket is sent goes ahead by so much.
+    assert!(sent.elapsed() >= Duration::from_millis(100), "{:?}", sent.elapsed());
     assert_eq!(ws.text().await, "4a");
     for number in 0..10 {
         node.echo.outbox(0).push(message(&number.to_string()));

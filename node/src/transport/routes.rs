@@ -36,6 +36,11 @@ use super::websocket::{self, WebSocket};
 /// once nearly always does, where the official server takes a moment longer.
 const OPEN_DELAY: Duration = Duration::from_millis(1);
 
+/// Before a client hears that its connection is upgraded, and wants no requests and no other WebSocket. It comes by
+/// another way than what the WebSocket was sent before, which it should not overtake at a balancer or another node:
+/// clients such as the official suites begin to listen there when they have the refusal.
+const HEAD_START: Duration = Duration::from_millis(100);
+
 impl Transport {
     pub(super) async fn respond(
         self: Arc<Self>,
@@ -241,22 +246,26 @@ impl Transport {
         if is_upgrade {
             return self.upgrade(request, encoding, commands).await;
         }
-        let commands = commands.ok_or(RequestError::BadRequest)?;
-        let response = match *request.method() {
-            Method::GET => polling::poll(&commands).await,
-            Method::POST => {
+        let response = match (commands, request.method()) {
+            (None, _) => None,
+            (Some(commands), &Method::GET) => polling::poll(&commands).await,
+            (Some(commands), &Method::POST) => {
                 let (head, body) = request.into_parts();
                 let revision = outbox.revision();
                 polling::post(&commands, &head.headers, body, revision, &self.config).await
             }
             // The official server's answer.
-            _ => Some(empty(StatusCode::INTERNAL_SERVER_ERROR)),
+            (Some(_), _) => Some(empty(StatusCode::INTERNAL_SERVER_ERROR)),
         };
-        // Either the connection has upgraded while the request waited, or it is gone.
-        response.ok_or_else(|| match self.connections.get(sid) {
-            Some(_) => RequestError::BadRequest,
-            None => RequestError::UnknownSid,
-        })
+        if let Some(response) = response {
+            return Ok(response);
+        }
+        // Either the connection has upgraded, while the request waited perhaps, or it is gone.
+        if self.connections.get(sid).is_none() {
+            return Err(RequestError::UnknownSid);
+        }
+        tokio::time::sleep(HEAD_START).await;
+        Err(RequestError::BadRequest)
     }
 
     /// Takes a WebSocket to the connection that polls. One that no longer does gets a WebSocket
@@ -281,8 +290,9 @@ impl Transport {
             let upgraded = transport.upgraded(request, encoding).await;
             let Some((websocket, read_ahead)) = upgraded else { return };
             if let Err((websocket, _)) = arrival.send((Box::new(websocket), read_ahead)) {
-                let flush_by = Instant::now() + transport.config.ping_timeout;
                 let farewell = &transport.connections.farewell;
+                farewell.unless_begun(tokio::time::sleep(HEAD_START)).await;
+                let flush_by = Instant::now() + transport.config.ping_timeout;
                 farewell.unless_over(websocket.close(None, flush_by)).await;
             }
         });
