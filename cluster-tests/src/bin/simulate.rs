@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use cluster_tests::sim::{At, PlantedBug, Report, Run};
+use cluster_tests::sim::{At, Forming, PlantedBug, Report, Run};
 
 /// Simulates a cluster with faults, and prints what came of it as one line of JSON.
 #[derive(Debug, Parser)]
@@ -19,6 +19,9 @@ struct Arguments {
     /// Faults begin as long as this lasts, in simulated time.
     #[arg(long, default_value_t = 45)]
     trouble_seconds: u64,
+    /// Only that a cluster forms, without clients, and with faults of its own.
+    #[arg(long, conflicts_with_all = ["trouble_seconds", "history"])]
+    forming: bool,
     /// A rule of ours that the machines leave out.
     #[arg(long)]
     bug: Option<Bug>,
@@ -35,6 +38,7 @@ enum Bug {
     SeamLeftOut,
     SeamRepeated,
     NoYield,
+    PledgeReadLate,
 }
 
 impl From<Bug> for PlantedBug {
@@ -46,22 +50,24 @@ impl From<Bug> for PlantedBug {
             Bug::SeamLeftOut => Self::SeamLeftOut,
             Bug::SeamRepeated => Self::SeamRepeated,
             Bug::NoYield => Self::NoYield,
+            Bug::PledgeReadLate => Self::PledgeReadLate,
         }
     }
 }
 
 fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
-    let run = Run {
-        seed: arguments.seed,
-        trouble: Duration::from_secs(arguments.trouble_seconds),
-        bug: arguments.bug.map(PlantedBug::from),
-    };
+    let (seed, bug) = (arguments.seed, arguments.bug.map(PlantedBug::from));
+    if arguments.forming {
+        println!("{}", serde_json::to_string(&Forming { seed, bug }.execute())?);
+        return Ok(());
+    }
+    let run = Run { seed, trouble: Duration::from_secs(arguments.trouble_seconds), bug };
     let outcome = run.execute();
     if let Some(path) = &arguments.history {
         write_history(path, &outcome.history.events())?;
     }
-    println!("{}", serde_json::to_string(&Report::new(arguments.seed, outcome))?);
+    println!("{}", serde_json::to_string(&Report::new(seed, outcome))?);
     Ok(())
 }
 

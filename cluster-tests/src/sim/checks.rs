@@ -92,6 +92,11 @@ pub enum Violation {
         machine: usize,
         ms: u64,
     },
+    /// A node became a member of a second cluster.
+    Rival {
+        machine: usize,
+        ms: u64,
+    },
     /// At the end, when nothing was on its way, a machine's state was not the first one's, or did not
     /// have exactly the sockets that lived.
     Unrest {
@@ -142,6 +147,9 @@ impl fmt::Display for Violation {
             }
             Self::Unavailable { machine, ms } => {
                 write!(f, "machine {machine} did not serve at {ms} ms")
+            }
+            Self::Rival { machine, ms } => {
+                write!(f, "machine {machine} was of another cluster than others at {ms} ms")
             }
             Self::Unrest { machine, index, missing, ghosts } => write!(
                 f,

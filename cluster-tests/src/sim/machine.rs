@@ -34,6 +34,8 @@ const REPLACE_VOTER_AFTER: Duration = Duration::from_secs(10);
 pub(super) struct Machine {
     pub(super) number: usize,
     pub(super) count: usize,
+    /// How many make a cluster.
+    pub(super) expected: usize,
     pub(super) disk: Mutex<MemoryDisk>,
     /// How far its clock is ahead of the others'.
     pub(super) skew_ms: u64,
@@ -50,18 +52,8 @@ pub(super) fn name(machine: usize) -> String {
 impl Machine {
     /// The process: it runs until the machine crashes.
     pub(super) async fn run(self: Arc<Self>) -> turmoil::Result {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-        let backbone = Backbone::start(
-            self.options(),
-            incoming(listener),
-            Encoder::default(),
-            tasks.clone(),
-            stop,
-        )
-        .await?;
-        *self.raft.lock().expect("nothing panics while it holds it") =
-            Arc::downgrade(&backbone.raft);
+        let tasks = TaskTracker::new();
+        let backbone = self.start(&tasks).await?;
         let clients = Clients::default();
         tasks.spawn(note_fences(self.number, backbone.raft.clone(), self.history.clone()));
         tasks.spawn(self.gate(&backbone, &clients, &tasks).keep());
@@ -74,6 +66,18 @@ impl Machine {
             ));
         }
         std::future::pending().await
+    }
+
+    /// What a process consists of, without clients.
+    pub(super) async fn start(&self, tasks: &TaskTracker) -> turmoil::Result<Backbone> {
+        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+        let (options, stop) = (self.options(), CancellationToken::new());
+        let incoming = incoming(listener);
+        let backbone =
+            Backbone::start(options, incoming, Encoder::default(), tasks.clone(), stop).await?;
+        *self.raft.lock().expect("nothing panics while it holds it") =
+            Arc::downgrade(&backbone.raft);
+        Ok(backbone)
     }
 
     /// One client after the other, while the node takes any.
@@ -131,7 +135,7 @@ impl Machine {
             },
             cluster: ClusterConfig {
                 seeds: (0..self.count).map(address).collect(),
-                bootstrap_expect: self.count,
+                bootstrap_expect: self.expected,
                 ..ClusterConfig::default()
             },
             name: name(self.number),

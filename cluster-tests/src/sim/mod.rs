@@ -9,6 +9,7 @@
 mod checks;
 mod client;
 mod faults;
+mod forming;
 mod frames;
 mod history;
 mod machine;
@@ -21,6 +22,7 @@ mod travel;
 pub use checks::Violation;
 pub use faults::{Fault, FaultKind};
 pub use flotilla::raft::PlantedBug;
+pub use forming::{Formed, Forming};
 pub use history::{Aim, Alteration, Answer, At, ClientId, Event, History, Label};
 pub use report::{Answers, Report, Returns};
 pub use run::{Coverage, MACHINES, Outcome, Run};

@@ -131,6 +131,7 @@ impl World {
                 Arc::new(Machine {
                     number,
                     count: MACHINES,
+                    expected: MACHINES,
                     disk: Mutex::new(disk),
                     skew_ms: draw.below(max_skew_ms),
                     history: history.clone(),

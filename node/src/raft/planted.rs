@@ -18,6 +18,8 @@ pub enum PlantedBug {
     SeamRepeated,
     /// The connection that had a socket goes on when another one has claimed it.
     NoYield,
+    /// A node looks at its own pledge only when it has met the others.
+    PledgeReadLate,
 }
 
 impl PlantedBug {
@@ -28,7 +30,11 @@ impl PlantedBug {
             match self {
                 Self::SeamLeftOut => recovered.backlog.leave_seam_out(),
                 Self::SeamRepeated => recovered.backlog.repeat_seam(),
-                Self::NoDedup | Self::NoFence | Self::DeliveryBeforeCommit | Self::NoYield => {}
+                Self::NoDedup
+                | Self::NoFence
+                | Self::DeliveryBeforeCommit
+                | Self::NoYield
+                | Self::PledgeReadLate => {}
             }
         }
     }

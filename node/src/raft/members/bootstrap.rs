@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 use super::forming::{Meeting, Own, Step, next_step};
 use crate::raft::core::Core;
 use crate::raft::network::Lane;
+use crate::raft::planted::PlantedBug;
 use crate::raft::state::NodeId;
 use crate::raft::storage::Identity;
 use crate::raft::types::Member;
@@ -59,17 +60,11 @@ pub(super) async fn become_member(core: &Core) {
 async fn search(core: &Core, founding_since: &mut Option<Instant>) {
     // Before the others are met: a founder that was met first and pledged to then had no cluster yet,
     // and would seem to have given up.
-    let own = {
-        let identity = core.identity.lock().await;
-        Own {
-            node: core.me,
-            member: core.member.clone(),
-            cluster: identity.cluster,
-            founder: identity.founder,
-            expect: core.cluster.bootstrap_expect,
-        }
-    };
+    let mut own = look_at_itself(core).await;
     let (meetings, complete) = meet_all(core).await;
+    if core.deliveries.planted == Some(PlantedBug::PledgeReadLate) {
+        own = look_at_itself(core).await;
+    }
     remember_seen(core, &meetings);
     let done = match next_step(&own, &meetings, complete) {
         Step::Wait => Ok(()),
@@ -86,6 +81,17 @@ async fn search(core: &Core, founding_since: &mut Option<Instant>) {
     }
     if let Err(error) = done {
         warn!(%error, "could not go on forming the cluster");
+    }
+}
+
+async fn look_at_itself(core: &Core) -> Own {
+    let identity = core.identity.lock().await;
+    Own {
+        node: core.me,
+        member: core.member.clone(),
+        cluster: identity.cluster,
+        founder: identity.founder,
+        expect: core.cluster.bootstrap_expect,
     }
 }
 
