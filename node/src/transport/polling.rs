@@ -155,12 +155,11 @@ impl Polling {
 
     /// The WebSocket that probes, or has come to probe. One that has not come yet is not awaited any more.
     pub(crate) fn take_probe(&mut self) -> Option<Box<WebSocket>> {
-        let mut announced = self.announced.take();
-        let arrived = announced.as_mut().and_then(|announced| {
+        if let Some(mut announced) = self.announced.take() {
             announced.close();
-            announced.try_recv().ok()
-        });
-        self.probe.take().or(arrived.map(|(websocket, _read_ahead)| websocket))
+            self.probe = announced.try_recv().ok().map(|(websocket, _read_ahead)| websocket);
+        }
+        self.probe.take()
     }
 
     pub(crate) fn take_post(&mut self) -> Option<Post> {
