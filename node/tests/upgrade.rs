@@ -220,13 +220,19 @@ async fn poll_that_overtakes_the_upgrade_is_refused_and_nothing_is_lost() {
 #[tokio::test]
 async fn websocket_that_came_first_is_the_one_that_probes() {
     let node = Node::start().await;
-    for _ in 0..50 {
+    for upgrades_first in [true, false].repeat(10) {
         let sid = node.open().await;
         let query = format!("transport=websocket&sid={sid}");
         let mut first = node.connect(&query).await;
+        let packets = ["2probe", "5", "4hello"];
+        if upgrades_first {
+            first.feed(&packets).await;
+        }
         let mut second = node.connect(&query).await;
         assert_eq!(second.close_code().await, 1005);
-        first.feed(&["2probe", "5", "4hello"]).await;
+        if !upgrades_first {
+            first.feed(&packets).await;
+        }
         assert_eq!(first.text().await, "3probe");
         assert_eq!(first.text().await, "4hello");
     }

@@ -25,16 +25,16 @@ pub(crate) enum Command {
     Poll(oneshot::Sender<PollAnswer>),
     /// A POST came: its body follows, unless the client goes away.
     Post(Post),
-    /// A WebSocket is coming.
-    WebSocket(oneshot::Receiver<Arrival>),
+    /// A WebSocket is coming: where does it go? One that is not wanted gets no answer.
+    WebSocket(oneshot::Sender<Place>),
     /// The node that the open poll came through stops: the poll ends, and the connection goes on.
     Release,
 }
 
-/// A WebSocket, with what its client has sent already.
+/// Where a WebSocket goes, with what its client has sent already.
 ///
 /// It is announced before its client hears that it may come, and so before any request that the client sends later.
-/// Whoever finds the announcement dropped closes it.
+pub(crate) type Place = oneshot::Sender<Arrival>;
 pub(crate) type Arrival = (Box<WebSocket>, Bytes);
 
 pub(crate) struct Post {
@@ -149,8 +149,11 @@ impl Polling {
         self.poll.is_some()
     }
 
-    pub(crate) fn expect_probe(&mut self, announced: oneshot::Receiver<Arrival>) {
+    /// Makes room for a WebSocket that will probe.
+    pub(crate) fn expect_probe(&mut self) -> Place {
+        let (place, announced) = oneshot::channel();
         self.announced = Some(announced);
+        place
     }
 
     /// The WebSocket that probes, or has come to probe. One that has not come yet is not awaited any more.
@@ -247,6 +250,13 @@ pub(crate) async fn poll(commands: &mpsc::Sender<Command>) -> Option<Response<Fu
         }
         PollAnswer::Overlap => empty(StatusCode::BAD_REQUEST),
     })
+}
+
+/// Announces a WebSocket; no place for it if it is not wanted.
+pub(crate) async fn announce(commands: &mpsc::Sender<Command>) -> Option<Place> {
+    let (answer, answered) = oneshot::channel();
+    commands.send(Command::WebSocket(answer)).await.ok()?;
+    answered.await.ok()
 }
 
 /// A response whose body is one or more packets.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -279,17 +279,20 @@ impl Transport {
         commands: Option<mpsc::Sender<Command>>,
     ) -> Result<Response<Full<Bytes>>, RequestError> {
         let response = websocket::accept(&request).ok_or(RequestError::BadRequest)?;
-        let (arrival, announced) = oneshot::channel();
-        match commands {
-            // A connection that is gone drops it.
-            Some(commands) => drop(commands.send(Command::WebSocket(announced)).await),
-            None => drop(announced),
-        }
+        let place = match commands {
+            Some(commands) => polling::announce(&commands).await,
+            None => None,
+        };
         let transport = Arc::clone(&self);
         self.tasks.spawn(async move {
             let upgraded = transport.upgraded(request, encoding).await;
             let Some((websocket, read_ahead)) = upgraded else { return };
-            if let Err((websocket, _)) = arrival.send((Box::new(websocket), read_ahead)) {
+            let arrival = (Box::new(websocket), read_ahead);
+            let unwanted = match place {
+                Some(place) => place.send(arrival).err(),
+                None => Some(arrival),
+            };
+            if let Some((websocket, _)) = unwanted {
                 let farewell = &transport.connections.farewell;
                 farewell.unless_begun(tokio::time::sleep(HEAD_START)).await;
                 let flush_by = Instant::now() + transport.config.ping_timeout;

@@ -13,7 +13,7 @@ use crate::engineio::{CloseReason, Packet, TransportKind};
 use crate::metrics;
 
 use super::super::polling::{
-    Arrival, Command, Happening, PollAnswer, Polling, Post, PostAnswer, PostBody,
+    Command, Happening, Place, PollAnswer, Polling, Post, PostAnswer, PostBody,
 };
 use super::super::websocket::{WebSocket, encoded};
 use super::{ConnectionTask, Transport};
@@ -33,7 +33,7 @@ impl ConnectionTask {
         match happening {
             Happening::Command(Command::Poll(answer)) => self.handle_poll(answer),
             Happening::Command(Command::Post(post)) => self.handle_post(post),
-            Happening::Command(Command::WebSocket(announced)) => self.handle_announced(announced),
+            Happening::Command(Command::WebSocket(answer)) => self.handle_announced(answer),
             Happening::Arrived(Some(read_ahead)) => self.handle_bytes(&mut read_ahead.to_vec()),
             Happening::Arrived(None) => self.core.handle_probe_lost(),
             Happening::Command(Command::Release) => self.handle_release(),
@@ -150,9 +150,10 @@ impl ConnectionTask {
         self.mark_writable(is_writable);
     }
 
-    fn handle_announced(&mut self, announced: oneshot::Receiver<Arrival>) {
+    fn handle_announced(&mut self, answer: oneshot::Sender<Place>) {
         if self.core.handle_probe_opened(Instant::now()).is_ok() {
-            self.polling().expect_probe(announced);
+            // A client that went away just now gives its place up.
+            let _ = answer.send(self.polling().expect_probe());
         }
     }
 
