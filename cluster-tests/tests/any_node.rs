@@ -13,6 +13,7 @@ use cluster_tests::traffic::{self, Talker, heard};
 use cluster_tests::{properties, wait};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -234,4 +235,37 @@ async fn an_owner_that_does_not_answer_is_given_up_after_a_second() {
     let next = Connection::open(&cluster, "n1").await;
     assert_eq!(next.post(&cluster, "n2", r#"42["echo",1]"#).await.0, 200);
     assert_eq!(next.poll(&cluster, "n3").await.0, 200);
+}
+
+/// A balancer may take a node that has just started for one that serves: it must not lose the connections of others.
+#[tokio::test]
+async fn a_node_that_has_just_started_passes_requests_on_once_it_knows_the_others() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.wait_peers().await;
+    let polling = Connection::open(&cluster, "n1").await;
+    cluster.kill("n2");
+    for other in ["n1", "n3"] {
+        cluster.process(other).pause();
+    }
+    cluster.start_node("n2");
+    wait::until("the node to listen", async || {
+        let metrics = cluster.metrics("n2").await;
+        wait::holds(metrics.is_ok(), format!("{metrics:?}"))
+    })
+    .await;
+    let url = polling.url(&cluster, "n2");
+    let (authority, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+    let mut stream = TcpStream::connect(authority).await.unwrap();
+    let body = r#"42["echo",1]"#;
+    let length = body.len();
+    let request = format!(
+        "POST /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    for other in ["n1", "n3"] {
+        cluster.process(other).resume();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok"), "{answer}");
 }

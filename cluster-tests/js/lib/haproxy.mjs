@@ -13,7 +13,7 @@ const MODES = {
   // Each connection goes to the next node, with whatever it carries.
   tcp: "mode tcp",
   // Each request goes to the next node, of one connection too.
-  http: "mode http\n  option http-server-close",
+  http: "mode http\n  option http-server-close\n  retry-on conn-failure 503",
 };
 
 /** Starts HAProxy before `nodes`, with its files in `directory`; resolves to `{url, stop}` once it takes clients. */
@@ -43,6 +43,8 @@ function configuration(mode, port, nodes) {
   return `defaults
   ${mode}
   timeout connect 5s
+  retries 3
+  option redispatch 1
   timeout client 60s
   timeout server 60s
   timeout tunnel 1h

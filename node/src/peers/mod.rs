@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use bytestring::ByteString;
 use flotilla_proto::peers::peers_server::PeersServer;
-use tokio::sync::mpsc;
+use tokio::sync::{SetOnce, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
@@ -90,6 +90,8 @@ struct Inner {
     links: ArcSwap<BTreeMap<NodeId, Arc<Link>>>,
     /// Held while the links are replaced.
     changing: Mutex<()>,
+    /// Set once this node has been told of the others.
+    introduced: SetOnce<()>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -126,7 +128,9 @@ impl Peers {
         let me = Arc::new(Me { node, cluster: AtomicU64::new(0), incarnation: AtomicU64::new(0) });
         let links = ArcSwap::default();
         let changing = Mutex::default();
-        let inner = Inner { config, me, dialer, inbound, links, changing, tasks, shutdown };
+        let introduced = SetOnce::new();
+        let inner =
+            Inner { config, me, dialer, inbound, links, changing, introduced, tasks, shutdown };
         (Self(Arc::new(inner)), receiver)
     }
 
@@ -155,6 +159,8 @@ impl Peers {
             }
         }
         inner.links.store(Arc::new(links));
+        // All but the first time it is set already.
+        let _ = inner.introduced.set(());
     }
 
     fn start_link(&self, member: &Member) -> Arc<Link> {

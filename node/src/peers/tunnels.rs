@@ -78,6 +78,11 @@ impl Tunnels {
         }))
     }
 
+    /// Resolves once this node knows the others. One that has just started does not.
+    pub async fn introduced(&self) {
+        self.0.peers.0.introduced.wait().await;
+    }
+
     /// Opens a tunnel to the node that `sid` names, for the client at `client`.
     pub async fn open(&self, sid: Sid, client: SocketAddr) -> Result<Tunnel, OpenError> {
         let (owner, channel) = self.channel(sid.owner())?;

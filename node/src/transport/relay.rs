@@ -48,6 +48,9 @@ pub(super) enum Relayed {
 #[derive(Clone, Copy)]
 pub(super) struct FromNode;
 
+/// How long requests for other nodes' connections wait for a node that has just started, and does not know them yet.
+const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long what is relayed may go on once this node stops.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -95,6 +98,9 @@ impl Transport {
         address: SocketAddr,
     ) -> Relayed {
         let Some((tunnels, sid)) = self.elsewhere(&request) else { return Relayed::Own(request) };
+        // Without it, balancers that take a node which has just started for ready would lose the connections of others.
+        let introduced = tokio::time::timeout(INTRODUCTION_TIMEOUT, tunnels.introduced());
+        let _ = self.shutdown.run_until_cancelled(introduced).await;
         let is_upgrade = websocket::is_upgrade(request.headers());
         let answered = answered_counter(request.method(), is_upgrade);
         let tunnel = match tunnels.open(sid, address).await {
