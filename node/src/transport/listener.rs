@@ -146,6 +146,8 @@ impl Transport {
                 }
             }
         }
+        // First, so that whoever is told to ask another node does not come here again, and is cut off.
+        drop(listener);
         self.close_all(CloseReason::ServerShutdown);
     }
 
