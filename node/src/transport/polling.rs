@@ -31,10 +31,11 @@ pub(crate) enum Command {
     Release,
 }
 
-/// Where a WebSocket goes, with what its client has sent already.
-///
-/// It is announced before its client hears that it may come, and so before any request that the client sends later.
+/// Where a WebSocket goes that was announced. It is before its client hears that it may come, and so before any request
+/// that the client sends later.
 pub(crate) type Place = oneshot::Sender<Arrival>;
+
+/// A WebSocket, and what its client has sent already.
 pub(crate) type Arrival = (Box<WebSocket>, Bytes);
 
 pub(crate) struct Post {
