@@ -192,6 +192,8 @@ impl Deliveries {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     standing: Standing,
+    /// The incarnation that lived when the batch began.
+    began_live: Option<Incarnation>,
     standing_changed: bool,
     peers_changed: bool,
     namespaces: Vec<(Namespace, Vec<Delivery>)>,
@@ -201,7 +203,8 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn begin(deliveries: &Deliveries) -> Self {
-        Self { standing: *deliveries.standing.borrow(), ..Self::default() }
+        let standing = *deliveries.standing.borrow();
+        Self { standing, began_live: standing.live, ..Self::default() }
     }
 
     /// Notes that a node's row changed in a way that has no effect of its own.
@@ -340,6 +343,10 @@ impl Batch {
         }
         if self.standing_changed {
             deliveries.standing.send_if_modified(|standing| {
+                // This process may have lost track since the batch began: only another registration ends that.
+                if standing.live.is_none() && self.standing.live == self.began_live {
+                    return false;
+                }
                 mem::replace(standing, self.standing) != self.standing
             });
         }
