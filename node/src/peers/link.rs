@@ -86,7 +86,8 @@ impl Link {
                     pause = FIRST_PAUSE;
                     has_warned = true;
                 }
-                Err(refused) if has_warned => {
+                // A peer that has just started may not have heard yet that it is a member.
+                Err(refused) if has_warned || pause < LONGEST_PAUSE => {
                     debug!(reason = refused.message(), "the peer is out of reach");
                 }
                 Err(refused) => {
