@@ -97,7 +97,8 @@ def official(_options):
 
 
 CONTESTANTS = [
-    Contestant("1 Flotilla", 1),
+    Contestant("1 Flotilla, direct", 1, namespace=DIRECT),
+    Contestant("1 Flotilla, replicated", 1),
     Contestant("1 socketioxide", 1, socketioxide),
     Contestant("1 Node", 1, official),
     Contestant("3 Flotilla, direct", 3, namespace=DIRECT),
