@@ -1,6 +1,6 @@
 //! What goes wrong in a simulation, and how that is done to the machines.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flotilla::random::Sequence;
 use serde::{Deserialize, Serialize};
@@ -180,3 +180,17 @@ impl Network {
 }
 
 pub(super) const MAX_LATENCY: Duration = Duration::from_millis(8);
+
+/// A network of machines without faults so far, and its clock. What is sent arrives at the next tick, or a later one.
+pub(super) fn simulated_network(seed: u64, tick: Duration) -> Sim<'static> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+        .simulation_duration(Duration::MAX)
+        .tick_duration(tick)
+        .min_message_latency(Duration::ZERO)
+        .max_message_latency(MAX_LATENCY)
+        .tcp_capacity(4096)
+        .enable_random_order()
+        .build()
+}

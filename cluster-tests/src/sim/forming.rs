@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use flotilla::raft::{MemoryDisk, PlantedBug, Status};
 use flotilla::random::{self, Sequence};
@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use turmoil::Sim;
 
 use super::checks::Violation;
-use super::faults::MAX_LATENCY;
+use super::faults::{MAX_LATENCY, simulated_network};
 use super::history::History;
 use super::machine::{Machine, name};
 use super::traffic::Town;
@@ -111,16 +111,7 @@ impl World {
     fn new(Forming { seed, bug }: Forming) -> Self {
         let mut draw = Sequence::new(seed);
         let count = EXPECTED + usize::from(draw.below(4) == 0);
-        let mut sim = turmoil::Builder::new()
-            .rng_seed(seed)
-            .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
-            .simulation_duration(Duration::MAX)
-            .tick_duration(Duration::from_millis(TICK_MS))
-            .min_message_latency(Duration::ZERO)
-            .max_message_latency(MAX_LATENCY)
-            .tcp_capacity(4096)
-            .enable_random_order()
-            .build();
+        let mut sim = simulated_network(seed, Duration::from_millis(TICK_MS));
         let machines: Vec<_> = (0..count).map(|number| machine(number, count, bug)).collect();
         let mut started_ms = 0;
         for machine in &machines {

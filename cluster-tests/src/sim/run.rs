@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use flotilla::raft::{MemoryDisk, PlantedBug, Status};
 use flotilla::random::{self, Sequence};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use turmoil::Sim;
 
 use super::checks::{self, Violation};
-use super::faults::{Episode, Fault, FaultKind, LONG_CALM_MS, MAX_LATENCY, Network};
+use super::faults::{Episode, Fault, FaultKind, LONG_CALM_MS, Network, simulated_network};
 use super::history::{Event, History};
 use super::machine::{Machine, name};
 use super::observer::Observer;
@@ -111,16 +111,7 @@ type Broken = String;
 impl World {
     fn new(seed: u64, bug: Option<PlantedBug>) -> Self {
         let mut draw = Sequence::new(seed);
-        let mut sim = turmoil::Builder::new()
-            .rng_seed(seed)
-            .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
-            .simulation_duration(Duration::MAX)
-            .tick_duration(Duration::from_millis(TICK_MS))
-            .min_message_latency(Duration::ZERO)
-            .max_message_latency(MAX_LATENCY)
-            .tcp_capacity(4096)
-            .enable_random_order()
-            .build();
+        let mut sim = simulated_network(seed, Duration::from_millis(TICK_MS));
         let (history, town) = (History::default(), Town::default());
         // Only where clocks agree it is certain how long clients may be away.
         let max_skew_ms = if seed.is_multiple_of(2) { 20_000 } else { 2_000 };
