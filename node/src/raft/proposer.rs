@@ -150,7 +150,7 @@ impl Link {
                 continue;
             }
             return match reply.result {
-                Some(Reply::Refused(_)) => Ok(Applied { refused: true, ..Applied::default() }),
+                Some(Reply::Refused(_)) => Ok(Applied { refused: true }),
                 Some(Reply::NotLeader(_)) => {
                     tokio::time::sleep(REFUSED_PAUSE).await;
                     Err(Failed::NotSent)

@@ -65,7 +65,7 @@ impl StateMachine {
     /// Applies one entry at its place; what follows goes to `batch`.
     fn apply_entry(&mut self, entry: &Entry, batch: &mut Batch) -> io::Result<Applied> {
         let index = entry.log_id.index;
-        let mut applied = Applied { index, ..Applied::default() };
+        let mut applied = Applied::default();
         match &entry.payload {
             EntryPayload::Blank => self.state.advance_to(index),
             EntryPayload::Membership(membership) => {

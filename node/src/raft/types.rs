@@ -52,7 +52,6 @@ impl fmt::Display for Data {
 /// applying them itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    pub(crate) index: u64,
     /// The proposer's incarnation is not alive: nothing was applied.
     pub(crate) refused: bool,
 }

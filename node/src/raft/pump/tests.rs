@@ -95,7 +95,7 @@ impl Propose for Fake {
         match does {
             Leader::Commits => Ok(Applied::default()),
             Leader::CommitsSilently | Leader::Loses => Err(Failed::Unknown),
-            Leader::Refuses => Ok(Applied { refused: true, ..Applied::default() }),
+            Leader::Refuses => Ok(Applied { refused: true }),
             Leader::Absent => {
                 let pause = Instant::now() + Duration::from_millis(50);
                 tokio::time::sleep_until(pause.min(until)).await;
