@@ -5,6 +5,7 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use flotilla::config::Config;
 use flotilla::metrics;
 use flotilla::server::{Args, Data, Io, Reason, Socket};
 use futures_util::{SinkExt, StreamExt};
+use http::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -23,11 +25,38 @@ use common::{PATIENCE, TestNode, start_with, until};
 /// How sockets were disconnected, on all nodes.
 type Ends = Arc<Mutex<Vec<String>>>;
 
+/// Counts GETs where they arrive at the owners of their connections.
+#[derive(Clone, Default)]
+struct Polls(Arc<AtomicUsize>);
+
+impl Polls {
+    fn count_at(&self, io: &Io) {
+        let Self(polls) = self.clone();
+        io.engine().with(move |exchange| {
+            if exchange.request.method == Method::GET {
+                polls.fetch_add(1, Ordering::Relaxed);
+            }
+            async { Ok(exchange) }
+        });
+    }
+
+    /// Sends a poll to `node`; returns when its owner has it.
+    async fn begin(&self, client: &Roamer, node: SocketAddr) -> TcpStream {
+        let Self(polls) = self;
+        let before = polls.load(Ordering::Relaxed);
+        let poll = client.begin_poll(node).await;
+        let arrived = async || (polls.load(Ordering::Relaxed) > before).then_some(());
+        until("the poll to reach its owner", arrived).await;
+        poll
+    }
+}
+
 struct Cluster {
     nodes: [TestNode; 3],
     /// Where clients come to.
     at: [SocketAddr; 3],
     ends: Ends,
+    polls: Polls,
 }
 
 impl Cluster {
@@ -37,7 +66,11 @@ impl Cluster {
 
     async fn with(change: impl Fn(&mut Config)) -> Self {
         let ends = Ends::default();
-        let register = |io: &Io| application(io, &ends);
+        let polls = Polls::default();
+        let register = |io: &Io| {
+            application(io, &ends);
+            polls.count_at(io);
+        };
         let first = start_with("n1", Vec::new(), &change, register).await;
         let seeds = vec![first.node.addresses().cluster.to_string()];
         let change = |config: &mut Config| {
@@ -48,7 +81,7 @@ impl Cluster {
         let third = start_with("n3", seeds, change, register).await;
         let nodes = [first, second, third];
         let at = nodes.each_ref().map(|node| node.node.addresses().listen);
-        let cluster = Self { nodes, at, ends };
+        let cluster = Self { nodes, at, ends, polls };
         cluster.linked().await;
         cluster
     }
@@ -294,12 +327,7 @@ async fn poll_that_its_client_gives_up_ends_the_connection() {
     let [a, b, c] = cluster.at;
     let client = Roamer::open(a).await;
     client.connect([b, c]).await;
-    let poll = client.begin_poll(b).await;
-    until("the poll to reach its owner", async || {
-        (cluster.nodes[1].node.relayed_count() > 0).then_some(())
-    })
-    .await;
-    drop(poll);
+    drop(cluster.polls.begin(&client, b).await);
     assert_eq!(cluster.end().await, "transport error");
 }
 
@@ -399,8 +427,8 @@ async fn client_that_does_not_read_fills_its_owners_queue_and_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_that_stops_hands_its_polls_back_and_closes_its_websockets() {
     let cluster = Cluster::start().await;
-    let Cluster { nodes, at: [a, b, c], ends } = cluster;
-    let [first, second, third] = nodes;
+    let Cluster { nodes, at: [a, b, c], ends, polls } = cluster;
+    let [first, second, _third] = nodes;
     let polling = Roamer::open(a).await;
     polling.connect([b, c]).await;
     let upgraded = Roamer::open(a).await;
@@ -408,11 +436,7 @@ async fn node_that_stops_hands_its_polls_back_and_closes_its_websockets() {
     let mut ws = Ws::upgrade(&upgraded, b, c).await;
     ws.send(r#"42["echo",1]"#).await;
     assert_eq!(ws.text().await, r#"42["echo",1]"#);
-    let poll = polling.begin_poll(b).await;
-    until("poll and websocket to be relayed", async || {
-        (second.node.relayed_count() == 2).then_some(())
-    })
-    .await;
+    let poll = polls.begin(&polling, b).await;
 
     second.node.drain().await.unwrap();
     assert_eq!(receive(poll).await.packets(), ["6"], "the connection goes on");
@@ -425,8 +449,7 @@ async fn node_that_stops_hands_its_polls_back_and_closes_its_websockets() {
     assert_eq!(polling.poll(c).await.packets(), [r#"42["echo",2]"#]);
 
     // An owner that stops ends its connections, and is nobody's owner then.
-    let poll = polling.begin_poll(c).await;
-    until("the poll to be relayed", async || (third.node.relayed_count() > 0).then_some(())).await;
+    let poll = polls.begin(&polling, c).await;
     first.node.drain().await.unwrap();
     assert_eq!(receive(poll).await.packets(), ["1"]);
     assert_unknown(&polling.poll(c).await);
