@@ -307,7 +307,7 @@ mod tests {
         let (by, gone) = until("one to tell", || told.lock().unwrap().first().cloned()).await;
         assert_eq!((gone.node, gone.reason), (had, "recovery window ended"));
         assert_eq!(by, format!("n{}", place + 1), "the leader tells");
-        assert!(!all_told(&nodes[1]), "it is not through");
+        assert!(!all_told(&leading), "it is not through");
 
         leading.io().cluster().raft().stop().await;
         let (by, again) = until("another to tell", || told.lock().unwrap().get(1).cloned()).await;
