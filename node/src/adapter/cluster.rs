@@ -30,7 +30,7 @@ use crate::peers::{Broadcast, Inbound, Message, Peers};
 use crate::raft::state::{
     Change, Namespace, NodeId, Packet, Rooms, SessionId, SocketId, SocketUp, State, Target,
 };
-use crate::raft::{ProposeError, Raft, Receipt};
+use crate::raft::{ProposeError, Raft, Receipt, Unhandled};
 use crate::socketio::Payload;
 use crate::socketio::codec::Kind;
 
@@ -125,6 +125,7 @@ impl Cluster {
             return adapter.clone();
         }
         let (inbound, from_peers) = mpsc::channel(INBOUND_CAPACITY);
+        let (applied, unhandled) = self.raft.subscribe(name.clone());
         let adapter = Arc::new(Adapter {
             name: name.clone(),
             mode,
@@ -136,9 +137,10 @@ impl Cluster {
             projections: ArcSwap::default(),
             is_retired: AtomicBool::new(false),
             inbound,
+            unhandled,
+            turn: Mutex::default(),
             cluster: self.clone(),
         });
-        let applied = self.raft.subscribe(name.clone());
         let delivery = delivery::run(adapter.clone(), applied, from_peers, self.shutdown.clone());
         let failed = self.failed.clone();
         self.tasks.spawn(async move {
@@ -311,6 +313,9 @@ pub struct Adapter {
     pub(super) projections: ArcSwap<Vec<Arc<Projection>>>,
     is_retired: AtomicBool,
     inbound: mpsc::Sender<(NodeId, Broadcast)>,
+    pub(super) unhandled: Unhandled,
+    /// Held while a replicated packet is handed out: one after the other, whoever does it.
+    pub(super) turn: Mutex<()>,
     pub(super) cluster: Arc<Cluster>,
 }
 
@@ -493,7 +498,7 @@ impl Adapter {
             self.emit_direct(target, payload, flags, None);
             return Receipt::done();
         }
-        self.propose(self.packet(target, payload, flags, None))
+        self.send_packet(self.packet(target, payload, flags, None))
     }
 
     /// Sends an event whose recipients each answer with an ack.
@@ -508,7 +513,7 @@ impl Adapter {
             self.emit_direct(target, payload, flags, Some(key));
             return (Receipt::done(), gathering);
         }
-        (self.propose(self.packet(target, payload, flags, Some(key))), gathering)
+        (self.send_packet(self.packet(target, payload, flags, Some(key))), gathering)
     }
 
     /// A client answers a packet.
@@ -531,6 +536,15 @@ impl Adapter {
     ) -> Change {
         let (namespace, uncompressed) = (self.name.clone(), flags.uncompressed);
         Change::Packet(Box::new(Packet { namespace, target, payload, ack, uncompressed }))
+    }
+
+    fn send_packet(&self, packet: Change) -> Receipt {
+        if self.hand_out_alone(&packet) { Receipt::done() } else { self.propose(packet) }
+    }
+
+    /// To be held while a replicated packet is handed out.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().expect("nothing panics while it hands out")
     }
 
     pub(super) fn propose(&self, change: Change) -> Receipt {

@@ -11,12 +11,12 @@ use super::local::Plane;
 use super::projection::{Heard, Outgoing};
 use crate::peers::Broadcast;
 use crate::raft::state::{Effect, NodeId, Place};
-use crate::raft::{Delivery, News};
+use crate::raft::{Delivery, Handed, News};
 
 /// Delivers until the node is down. Nothing here waits for a client.
 pub(super) async fn run(
     adapter: Arc<Adapter>,
-    mut applied: mpsc::Receiver<Vec<Delivery>>,
+    mut applied: mpsc::Receiver<Handed>,
     mut inbound: mpsc::Receiver<(NodeId, Broadcast)>,
     shutdown: CancellationToken,
 ) {
@@ -42,7 +42,7 @@ pub(super) async fn run(
 /// Acts on what is agreed, at least up to where a broadcast's sender was.
 ///
 /// While this node is behind, broadcasts wait; what peers say about acks does not.
-async fn catch_up(adapter: &Arc<Adapter>, applied: &mut mpsc::Receiver<Vec<Delivery>>, index: u64) {
+async fn catch_up(adapter: &Arc<Adapter>, applied: &mut mpsc::Receiver<Handed>, index: u64) {
     let handed_over = adapter.cluster.raft.handed_over(index);
     tokio::pin!(handed_over);
     loop {
@@ -60,7 +60,7 @@ async fn catch_up(adapter: &Arc<Adapter>, applied: &mut mpsc::Receiver<Vec<Deliv
     }
 }
 
-fn handle_batch(adapter: &Arc<Adapter>, batch: Vec<Delivery>) {
+fn handle_batch(adapter: &Arc<Adapter>, Handed { batch, handled: _until_here }: Handed) {
     for Delivery { news, waiter } in batch {
         match news {
             News::Applied(place, effect) => {
@@ -93,6 +93,7 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) -> Heard 
                 adapter.ask(&packet.target, key);
             }
             let flags = EmitFlags { uncompressed: packet.uncompressed, ..EmitFlags::default() };
+            let _turn = adapter.turn();
             return adapter.hand_out(Outgoing {
                 place: Some(place),
                 target: &packet.target,

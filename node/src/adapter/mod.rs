@@ -1,6 +1,7 @@
 //! Who is in which room, and how a broadcast reaches them.
 
 mod acks;
+mod alone;
 mod cluster;
 mod delivery;
 mod encoder;

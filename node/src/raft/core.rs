@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) seen: Mutex<BTreeMap<NodeId, Member>>,
     /// Held while the membership is changed: two changes at once could leave it joint.
     pub(crate) membership: tokio::sync::Mutex<()>,
+    /// This process has let another node in, or is about to.
+    pub(crate) lets_others_in: AtomicBool,
 }
 
 impl fmt::Debug for Core {

@@ -10,10 +10,11 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, watch};
 
+use super::alone::Unhandled;
 use super::awaited::Awaited;
 use super::own_proposals::OwnProposals;
 use super::planted::PlantedBug;
-use super::receipt::{Delivery, News, ProposeError, Receipt, Waiter};
+use super::receipt::{Delivery, Handed, News, ProposeError, Receipt, Waiter};
 use super::state::{
     Applied, Change, Effect, Incarnation, Namespace, NodeId, NodeStatus, Outcome, Owner, Place,
     State,
@@ -21,6 +22,24 @@ use super::state::{
 
 /// Batches that may wait for a namespace's delivery task; when there are more, applying waits.
 const QUEUED_BATCHES: usize = 256;
+
+/// To the delivery task of a namespace.
+#[derive(Clone, Debug)]
+struct Queue {
+    sender: mpsc::Sender<Handed>,
+    unhandled: Unhandled,
+}
+
+impl Queue {
+    /// Waits while it is full. Gives the batch back if the task has ended.
+    async fn send(&self, batch: Vec<Delivery>) -> Result<(), Vec<Delivery>> {
+        self.sender.send(self.handed(batch)).await.map_err(|unsent| unsent.0.batch)
+    }
+
+    fn handed(&self, batch: Vec<Delivery>) -> Handed {
+        Handed { batch, handled: self.unhandled.begin() }
+    }
+}
 
 /// How far this process is in the agreed state: what its own applied changes say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +74,7 @@ pub(crate) struct Deliveries {
     /// The log index up to which everything has been handed to the namespaces' queues.
     pub(crate) handed_over: watch::Sender<u64>,
     /// Hashed alike at each start, for a simulation repeats the order in which they are told.
-    queues: Mutex<HashMap<Namespace, mpsc::Sender<Vec<Delivery>>, FixedState>>,
+    queues: Mutex<HashMap<Namespace, Queue, FixedState>>,
     /// How many sockets have ever waited to be told of.
     pub(crate) departures: watch::Sender<u64>,
     pub(crate) planted: Option<PlantedBug>,
@@ -86,26 +105,28 @@ impl Deliveries {
     }
 
     /// Deliveries of a namespace from now on. A second subscription replaces the first.
-    pub(crate) fn subscribe(&self, namespace: Namespace) -> mpsc::Receiver<Vec<Delivery>> {
+    pub(crate) fn subscribe(&self, namespace: Namespace) -> (mpsc::Receiver<Handed>, Unhandled) {
         // Full: the apply task waits, so that no delivery is lost.
         let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
+        let unhandled = Unhandled::default();
+        let queue = Queue { sender, unhandled: unhandled.clone() };
         self.queues
             .lock()
             .expect("nothing panics while it holds the queues")
-            .insert(namespace, sender);
-        receiver
+            .insert(namespace, queue);
+        (receiver, unhandled)
     }
 
     pub(crate) fn unsubscribe(&self, namespace: &Namespace) {
         self.queues.lock().expect("nothing panics while it holds the queues").remove(namespace);
     }
 
-    fn queues(&self) -> Vec<(Namespace, mpsc::Sender<Vec<Delivery>>)> {
+    fn queues(&self) -> Vec<(Namespace, Queue)> {
         let queues = self.queues.lock().expect("nothing panics while it holds the queues");
         queues.iter().map(|(name, queue)| (name.clone(), queue.clone())).collect()
     }
 
-    fn queue(&self, namespace: &Namespace) -> Option<mpsc::Sender<Vec<Delivery>>> {
+    fn queue(&self, namespace: &Namespace) -> Option<Queue> {
         let queues = self.queues.lock().expect("nothing panics while it holds the queues");
         queues.get(namespace).cloned()
     }
@@ -139,7 +160,7 @@ impl Deliveries {
             let effect = Effect::Packet(packet.clone(), origin);
             // A full queue drops it, which is a bug as well.
             let news = News::Applied(Place::default(), effect);
-            let _ = queue.try_send(vec![Delivery { news, waiter: None }]);
+            let _ = queue.sender.try_send(queue.handed(vec![Delivery { news, waiter: None }]));
         }
     }
 
@@ -330,7 +351,7 @@ impl Batch {
                 match queue.send(batch).await {
                     Ok(()) => continue,
                     // The task has ended: the process is stopping.
-                    Err(unsent) => batch = unsent.0,
+                    Err(unsent) => batch = unsent,
                 }
             }
             for (waiter, outcome) in batch.into_iter().filter_map(|delivery| delivery.waiter) {

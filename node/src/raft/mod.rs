@@ -4,6 +4,7 @@
 //! to every node's [`State`](state::State); its effects reach the namespaces' delivery tasks in the
 //! order of the log. Only this module names openraft's types.
 
+mod alone;
 mod awaited;
 mod company;
 pub mod config;
@@ -46,13 +47,14 @@ use tracing::{error, info, warn};
 
 pub use self::core::Clock;
 use self::core::Core;
+pub use alone::{BeingHandled, Unhandled};
 pub use deliveries::Peer;
 pub use inspect::inspect;
 pub use leader_watch::LeaderWatch;
 use members::namesakes;
 pub use planted::PlantedBug;
 pub use pump::Pump;
-pub use receipt::{Answer, Delivery, News, ProposeError, Receipt, Status, Waiter};
+pub use receipt::{Answer, Delivery, Handed, News, ProposeError, Receipt, Status, Waiter};
 pub use role::Role;
 pub use start::{Options, StartError, Threads};
 use state::{Change, Incarnation, Namespace, NodeId, NodeStatus, State};
@@ -129,7 +131,7 @@ impl Raft {
     ///
     /// The queue is bounded: while it is full, nothing is applied. A second subscription replaces
     /// the first.
-    pub fn subscribe(&self, namespace: Namespace) -> mpsc::Receiver<Vec<Delivery>> {
+    pub fn subscribe(&self, namespace: Namespace) -> (mpsc::Receiver<Handed>, Unhandled) {
         self.core.deliveries.subscribe(namespace)
     }
 

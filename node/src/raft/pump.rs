@@ -199,6 +199,15 @@ impl Pump {
         let _ = idle.wait_for(|idle| *idle).await;
     }
 
+    /// Whether all changes that were taken are applied, and `change` would be taken.
+    pub(crate) fn is_settled(&self, change: &Change) -> bool {
+        let queue = self.shared.lock();
+        queue.refusal.is_none()
+            && queue.changes.is_empty()
+            && *self.shared.idle.borrow()
+            && CHANGE_BYTES + texts_len(change) <= MAX_CHANGE_BYTES.min(self.shared.limits.bytes)
+    }
+
     /// Changes that are queued, and their bytes.
     pub fn queued(&self) -> (usize, usize) {
         let queue = self.shared.lock();

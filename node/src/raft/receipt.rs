@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use super::alone::BeingHandled;
 use super::state::{Effect, Outcome, Place};
 
 /// Why a change was not, or may not have been, agreed.
@@ -114,6 +115,14 @@ impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiter").finish_non_exhaustive()
     }
+}
+
+/// What the delivery task of a namespace is handed in one go.
+#[derive(Debug)]
+pub struct Handed {
+    pub batch: Vec<Delivery>,
+    /// To be kept until all of it has been acted on.
+    pub handled: BeingHandled,
 }
 
 /// What the delivery task of a namespace is told, in the order of the log.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -197,6 +198,7 @@ async fn build(
         own_lease: OwnLease::new(lease),
         seen: Mutex::new(BTreeMap::new()),
         membership: tokio::sync::Mutex::new(()),
+        lets_others_in: AtomicBool::new(false),
     });
     tasks.spawn(until(stop.clone(), follow_lead(consensus.clone(), lead_sender)));
     let proposer = ToLeader::new(directory, consensus, door, lead);
@@ -313,7 +315,9 @@ async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>) {
             Some((node, member))
         });
         let is_alone = now.membership_config.voter_ids().eq([now.id]);
-        let next = Lead { leader, term: now.vote.leader_id.term, is_alone };
+        let has_no_followers = now.membership_config.nodes().map(|(node, _)| *node).eq([now.id]);
+        let term = now.vote.leader_id.term;
+        let next = Lead { leader, term, is_alone, has_no_followers };
         lead.send_if_modified(|lead| {
             let changed = *lead != next;
             if next.id().is_some() && next.id() != lead.id() {

@@ -1,5 +1,6 @@
 //! Tests of a namespace on one node, with consensus and without a quorum, above no transport.
 
+mod alone;
 mod renewal;
 
 use std::collections::VecDeque;
@@ -257,6 +258,7 @@ async fn node_fails_when_a_delivery_task_does() {
     let all = Target::default();
     let poison = || node.adapter.local.visit(&all, Plane::Direct, |_| panic!("as the test wants"));
     assert!(std::panic::catch_unwind(AssertUnwindSafe(poison)).is_err());
-    let _ = node.adapter.emit(all.clone(), event("x"), EmitFlags::default()).await;
+    let packet = node.adapter.packet(all.clone(), event("x"), EmitFlags::default(), None);
+    let _ = node.adapter.propose(packet).await;
     tokio::time::timeout(PATIENCE, node.adapter.cluster.failed()).await.unwrap();
 }

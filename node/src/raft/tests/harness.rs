@@ -202,14 +202,14 @@ pub(super) struct Deliveries {
 
 impl Deliveries {
     pub(super) fn of(node: &TestNode) -> Self {
-        let mut queue = node.raft.subscribe(ByteString::from_static("/"));
+        let (mut queue, _unhandled) = node.raft.subscribe(ByteString::from_static("/"));
         let packets = Arc::new(std::sync::Mutex::new(Vec::new()));
         let seen = packets.clone();
         node.server.reopen();
         let stop = node.stop.clone();
         node.server.spawn(async move {
-            while let Some(Some(batch)) = stop.run_until_cancelled(queue.recv()).await {
-                for Delivery { news, waiter } in batch {
+            while let Some(Some(handed)) = stop.run_until_cancelled(queue.recv()).await {
+                for Delivery { news, waiter } in handed.batch {
                     if let News::Applied(_, Effect::Packet(packet, _)) = news {
                         seen.lock().unwrap().push(packet.payload.json.to_string());
                     }
