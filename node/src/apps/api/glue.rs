@@ -1,11 +1,8 @@
 //! What the code that `#[api]` writes leans on; for nobody else.
 //!
-//! Whether a parameter is injected or sent by the client is told by its type, which a macro cannot
-//! see. So it writes method calls on a reference to a reference to a wrapper, and the compiler
-//! takes the trait of the one with more references, if its bounds hold.
+//! Whether a parameter is injected or sent by the client is told by its type (`apps/by_type.rs`).
 
 use std::fmt::Display;
-use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +10,7 @@ use serde::de::DeserializeOwned;
 pub use super::function::Answer;
 use super::function::{Exported, Named};
 use super::{ApiError, Exports};
+pub use crate::apps::by_type::{Parameter, Returned};
 use crate::server::{Context, FromContext};
 use crate::socketio::{Payload, from_element, to_payload};
 
@@ -30,21 +28,6 @@ where
 {
     let names = names.iter().flatten().map(|name| (*name).to_owned());
     exports.with_function(name, Exported::by_call(names.collect(), call))
-}
-
-/// A parameter of this type.
-pub struct Parameter<T>(PhantomData<T>);
-
-impl<T> Parameter<T> {
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T> Default for Parameter<T> {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 pub trait TakeInjected<T> {
@@ -104,9 +87,6 @@ impl<T: DeserializeOwned> Argument for T {}
 pub fn result<T: Serialize, E: Display>(returned: Result<T, E>) -> Result<Payload, ApiError> {
     Returned(&returned).answer()
 }
-
-/// What a function returned.
-pub struct Returned<'a, T>(pub &'a T);
 
 /// For results whose type is not spelled `Result`.
 pub trait AnswerResult {

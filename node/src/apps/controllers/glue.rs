@@ -1,12 +1,9 @@
 //! What the code that `#[controller]` writes leans on; for nobody else.
 //!
 //! Whether a parameter is injected or sent by the client, and how what a handler returns becomes
-//! an ack, is told by types, which a macro cannot see. So it writes method calls on a reference to
-//! a reference to a wrapper, and the compiler takes the first of several traits whose bounds hold,
-//! the one with most references before the others.
+//! an ack, is told by types (`apps/by_type.rs`).
 
 use std::fmt::Display;
-use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,21 +12,7 @@ pub use inventory;
 
 pub use super::controller::{Created, Invoked};
 use super::{Arguments, Call, Error, Inject, Output};
-
-/// A parameter of this type.
-pub struct Parameter<T>(PhantomData<T>);
-
-impl<T> Parameter<T> {
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T> Default for Parameter<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub use crate::apps::by_type::{Parameter, Returned};
 
 pub trait TakeInjected<T> {
     fn take(&self, call: &Call<'_>, arguments: &mut Arguments<'_>) -> Result<T, Error>;
@@ -54,9 +37,6 @@ impl<T: DeserializeOwned> TakeSent<T> for Parameter<T> {
 pub fn inject<T: Inject>(call: &Call<'_>) -> Result<T, Error> {
     T::inject(call).map_err(|error| Error::injecting(&error))
 }
-
-/// What a handler returned.
-pub struct Returned<'a, T>(pub &'a T);
 
 /// The error is an object, or whatever else it serializes to; its text is the message, if that has none.
 pub trait FromErrorObject {

@@ -1,0 +1,146 @@
+//! Packets of a node that has nobody to agree with.
+
+use super::*;
+
+fn applied(node: &Node) -> u64 {
+    node.adapter.view().index()
+}
+
+/// Waits until nothing is on its way, after which emits need no log.
+async fn settled(node: &Node) {
+    let packet = node.adapter.packet(Target::default(), event("x"), EmitFlags::default(), None);
+    let (raft, unhandled) = (&node.adapter.cluster.raft, &node.adapter.unhandled);
+    until("all to be settled", || raft.may_act_alone(&packet) && unhandled.is_none()).await;
+}
+
+#[tokio::test]
+async fn packet_of_a_node_that_is_alone_needs_no_log() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    settled(&node).await;
+    let before = applied(&node);
+    for n in 0..20 {
+        let emitted =
+            node.adapter.emit(Target::default(), event(&n.to_string()), EmitFlags::default());
+        assert_eq!(take(&socket), [format!(r#"42["{n}"]"#)], "at once");
+        emitted.await.unwrap();
+    }
+    assert_eq!(applied(&node), before);
+}
+
+#[tokio::test]
+async fn packet_does_not_overtake_what_its_node_has_proposed() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    for n in 0..50 {
+        settled(&node).await;
+        let name = n.to_string();
+        // None of them is waited for.
+        drop(node.adapter.join(socket.id, rooms(&name)));
+        drop(node.adapter.emit(room(&name), event("joined"), EmitFlags::default()));
+        drop(node.adapter.leave(socket.id, rooms(&name)));
+        drop(node.adapter.emit(room(&name), event("left"), EmitFlags::default()));
+        node.adapter.emit(Target::default(), event("last"), EmitFlags::default()).await.unwrap();
+        assert_eq!(take(&socket), [r#"42["joined"]"#, r#"42["last"]"#]);
+    }
+}
+
+#[tokio::test]
+async fn acks_are_gathered_without_the_log() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    settled(&node).await;
+    let before = applied(&node);
+    let (emitted, answers) =
+        node.adapter.emit_with_ack(Target::default(), event("x"), EmitFlags::default());
+    emitted.await.unwrap();
+    assert_eq!(take(&socket), [r#"420["x"]"#]);
+    node.adapter.handle_ack(&socket, 0, Payload { json: "[1]".into(), attachments: Vec::new() });
+    let answers = answers.answers(PATIENCE).await;
+    assert!(answers.is_complete);
+    assert_eq!(answers.answers.len(), 1);
+    assert_eq!(applied(&node), before);
+}
+
+#[tokio::test]
+async fn packet_that_the_log_would_not_take_is_refused() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    settled(&node).await;
+    let large = Payload::event("x", &format!("\"{}\"", "y".repeat(17 << 20)), Vec::new());
+    let refused = node.adapter.emit(Target::default(), large, EmitFlags::default());
+    assert_eq!(refused.await, Err(ProposeError::Overloaded));
+    assert!(take(&socket).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packet_does_not_overtake_those_that_are_yet_to_be_handed_out() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    settled(&node).await;
+    let emit = |name| node.adapter.emit(Target::default(), event(name), EmitFlags::default());
+    let turn = node.adapter.turn();
+    let first = emit("first");
+    let packet = node.adapter.packet(Target::default(), event("x"), EmitFlags::default(), None);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // Until it is applied: the delivery task has it.
+    while !node.adapter.cluster.raft.may_act_alone(&packet) {
+        assert!(tokio::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    assert!(take(&socket).is_empty(), "it is somebody else's turn");
+    drop(turn);
+    let second = emit("second");
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(take(&socket), [r#"42["first"]"#, r#"42["second"]"#]);
+}
+
+/// Each writer's packets, with changes between them, some awaited and some not: all sockets have all
+/// of them in one order, which is that of each writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_sockets_have_one_order_whichever_way_a_packet_went() {
+    const WRITERS: usize = 4;
+    const PACKETS: usize = 200;
+    let node = Arc::new(Node::start(1).await);
+    let sockets = [node.connect().await, node.connect().await, node.connect().await];
+    let before = applied(&node);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (node, socket) = (node.clone(), sockets[writer % sockets.len()].id);
+            node.tasks.clone().spawn(async move {
+                for n in 0..PACKETS {
+                    if n % 20 == writer {
+                        drop(node.adapter.join(socket, rooms(&format!("{writer}-{n}"))));
+                    }
+                    let name = format!("{writer}-{n}");
+                    let emitted =
+                        node.adapter.emit(Target::default(), event(&name), EmitFlags::default());
+                    if n % 3 == 0 {
+                        emitted.await.unwrap();
+                    }
+                    if n % 50 == 0 {
+                        settled(&node).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    settled(&node).await;
+    let received = sockets.each_ref().map(|socket| take(socket));
+    assert_eq!(received[0].len(), WRITERS * PACKETS);
+    assert_eq!(received[0], received[1]);
+    assert_eq!(received[0], received[2]);
+    for writer in 0..WRITERS {
+        let own: Vec<_> = (0..PACKETS).map(|n| format!(r#"42["{writer}-{n}"]"#)).collect();
+        let prefix = format!(r#"42["{writer}-"#);
+        let seen: Vec<_> =
+            received[0].iter().filter(|packet| packet.starts_with(&prefix)).cloned().collect();
+        assert_eq!(seen, own, "the order of writer {writer}");
+    }
+    let logged = applied(&node) - before;
+    assert!(logged > 0, "some went through the log");
+}
