@@ -1,7 +1,7 @@
 //! What nodes agree on, and the order of broadcasts.
 //!
 //! A change is proposed through the [`Pump`], travels to the leader, is replicated, and is applied
-//! to every node's [`State`](state::State); its effects reach the namespaces' delivery tasks in the
+//! to every node's [`State`]; its effects reach the namespaces' delivery tasks in the
 //! order of the log. Only this module names openraft's types.
 
 mod alone;

@@ -48,7 +48,7 @@ pub(crate) struct PumpLimits {
 
 /// Proposes changes in the order in which they are handed to it.
 ///
-/// Handing over never waits. More than [`PumpLimits`] allow are refused as overloaded; what was
+/// Handing over never waits. More than the settings (`PumpLimits`) allow are refused as overloaded; what was
 /// not sent within the timeout is refused for lack of a quorum; what was sent, and is not known to
 /// be applied by then, is reported as unknown, and its fate is pursued all the same: the state
 /// applies a sequence number once.
