@@ -1,8 +1,8 @@
 //! Packets of a node that is a cluster by itself, which nobody has to agree on.
 
 use super::acks::Asker;
-use super::cluster::{Adapter, EmitFlags};
 use super::local::Plane;
+use super::namespace::{Adapter, EmitFlags};
 use super::projection::Outgoing;
 use crate::raft::state::Change;
 

@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Asker;
-use super::cluster::{Adapter, EmitFlags};
 use super::local::Plane;
+use super::namespace::{Adapter, EmitFlags};
 use super::projection::{Heard, Outgoing};
 use crate::peers::Broadcast;
 use crate::raft::state::{Effect, NodeId, Place};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::outbox::Encoded;
+use super::encoded::Encoded;
 use crate::socketio::codec::Kind;
 use crate::socketio::{Decoder, OutgoingPacket, Parser, Payload};
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::outbox::{frame_len, pieces, write_frame_header};
+use super::encoded::{frame_len, pieces, write_frame_header};
 use crate::engineio::v3::{self, Form, Piece};
 
 /// Most packets have none of them: one pointer then.

@@ -7,9 +7,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::acks::Asker;
-use super::cluster::{Adapter, EmitFlags};
+use super::encoded::Encoded;
 use super::local::Plane;
-use super::outbox::Encoded;
+use super::namespace::{Adapter, EmitFlags};
 use super::recipient::Recipient;
 use super::rooms::Watcher;
 use crate::raft::state::{Backlog, KeptPacket, Place, Rooms, SocketId, Target};

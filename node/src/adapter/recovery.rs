@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::cluster::Adapter;
-use super::outbox::Encoded;
+use super::encoded::Encoded;
+use super::namespace::Adapter;
 use super::projection::{Heard, Part};
 use super::recipient::{Phase, Recipient};
 use super::replays::Replays;

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
-use super::cluster::{Adapter, SETTLE_RETRY};
+use super::cluster::SETTLE_RETRY;
+use super::namespace::Adapter;
 use super::projection::Heard;
 use super::recipient::{Phase, Recipient};
 use crate::engineio::CloseReason;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::outbox::Encoded;
+use super::encoded::Encoded;
 use crate::raft::state::Place;
 
 /// Frames that nobody has asked for during this time are forgotten.
