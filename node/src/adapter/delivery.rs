@@ -64,9 +64,10 @@ fn handle_batch(adapter: &Arc<Adapter>, Handed { batch, handled: _until_here }: 
     for Delivery { news, waiter } in batch {
         match news {
             News::Applied(place, effect) => {
+                let turn = adapter.turn();
                 let reached = adapter.reach(place);
                 let heard = handle_effect(adapter, place, effect);
-                drop(reached);
+                drop((reached, turn));
                 heard.tell();
             }
             News::Registered => adapter.begin_anew(),
@@ -93,7 +94,6 @@ fn handle_effect(adapter: &Arc<Adapter>, place: Place, effect: Effect) -> Heard 
                 adapter.ask(&packet.target, key);
             }
             let flags = EmitFlags { uncompressed: packet.uncompressed, ..EmitFlags::default() };
-            let _turn = adapter.turn();
             return adapter.hand_out(Outgoing {
                 place: Some(place),
                 target: &packet.target,

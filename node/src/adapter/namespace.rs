@@ -31,7 +31,7 @@ use crate::socketio::codec::Kind;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryMode {
-    /// Through the log: one order for all, and nothing acknowledged is lost.
+    /// One order for all, by the log, and nothing acknowledged is lost.
     #[default]
     Replicated,
     /// Straight to the nodes that have a target: at most once, in order for each sender.
@@ -68,7 +68,7 @@ pub struct Adapter {
     pub(super) is_retired: AtomicBool,
     pub(super) inbound: mpsc::Sender<(NodeId, Broadcast)>,
     pub(super) unhandled: Unhandled,
-    /// Held while a replicated packet is handed out: one after the other, whoever does it.
+    /// Held while anything agreed is acted on: one after the other, whoever does it.
     pub(super) turn: Mutex<()>,
     pub(super) cluster: Arc<Cluster>,
 }
@@ -278,7 +278,7 @@ impl Adapter {
     pub fn emit(&self, target: Target, payload: Payload, flags: EmitFlags) -> Receipt {
         if self.is_direct(flags) {
             self.emit_direct(target, payload, flags, None);
-            return Receipt::done();
+            return Receipt::at_once();
         }
         self.send_packet(self.packet(target, payload, flags, None))
     }
@@ -293,7 +293,7 @@ impl Adapter {
         let (key, gathering) = self.cluster.gathers.open();
         if self.is_direct(flags) {
             self.emit_direct(target, payload, flags, Some(key));
-            return (Receipt::done(), gathering);
+            return (Receipt::at_once(), gathering);
         }
         (self.send_packet(self.packet(target, payload, flags, Some(key))), gathering)
     }
@@ -321,10 +321,10 @@ impl Adapter {
     }
 
     fn send_packet(&self, packet: Change) -> Receipt {
-        if self.hand_out_alone(&packet) { Receipt::done() } else { self.propose(packet) }
+        if self.hand_out_alone(&packet) { Receipt::at_once() } else { self.propose(packet) }
     }
 
-    /// To be held while a replicated packet is handed out.
+    /// To be held while anything agreed is acted on.
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().expect("nothing panics while it hands out")
     }

@@ -1,32 +1,59 @@
 //! A node that is a cluster by itself has nobody to agree with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::Raft;
 use super::state::{Change, NodeStatus};
+use super::{Peer, Raft};
 
-impl Raft {
-    /// Whether this node may act on `change` by itself, without the log: a packet that nobody keeps.
-    ///
-    /// So it is while there is no other member, not even one that learns, and none can come but by this process; while
-    /// this node serves clients; and while all that it has proposed is applied and handed to the
-    /// namespaces' queues, so that nothing is overtaken.
-    pub fn may_act_alone(&self, change: &Change) -> bool {
-        self.is_alone() && self.core.pump.is_settled(change)
+/// Whether there is another member of the raft group.
+#[derive(Debug, Default)]
+pub(crate) struct Alone {
+    /// This node leads, and there is no other member, not even one that learns, as far as openraft's metrics tell, which
+    /// come a moment late.
+    leads_nobody: AtomicBool,
+    /// This process, which alone can while it leads nobody, has let another node in or was about to. So it
+    /// stays until the process ends.
+    is_over: AtomicBool,
+}
+
+impl Alone {
+    pub(super) fn set_leads_nobody(&self, leads_nobody: bool) {
+        self.leads_nobody.store(leads_nobody, Ordering::Release);
     }
 
-    fn is_alone(&self) -> bool {
+    /// To be called before another node becomes a member.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    fn holds(&self) -> bool {
+        self.leads_nobody.load(Ordering::Acquire) && !self.is_over.load(Ordering::Acquire)
+    }
+}
+
+impl Raft {
+    /// Whether no other node is a member of the cluster, and none can become one but by this process. Cheap where it is
+    /// not so.
+    pub fn is_alone(&self) -> bool {
         let core = &self.core;
-        let leads_nobody = {
-            let lead = core.lead.borrow();
-            lead.has_no_followers && lead.id() == Some(core.me)
-        };
         let is_elsewhere =
-            |peer: &super::Peer| peer.owner.node != core.me && peer.status != NodeStatus::Down;
-        leads_nobody
-            && !core.lets_others_in.load(Ordering::Acquire)
-            && !core.deliveries.peers.borrow().iter().any(is_elsewhere)
+            |peer: &Peer| peer.owner.node != core.me && peer.status != NodeStatus::Down;
+        core.alone.holds() && !core.deliveries.peers.borrow().iter().any(is_elsewhere)
+    }
+
+    /// Whether this node may act on `change`, a packet, by itself and without the log: it is [alone](Self::is_alone)
+    /// and serves clients, all that it has proposed is applied and handed to the namespaces' queues, so
+    /// that nothing is overtaken, and the state does not keep the packet for clients that come back.
+    pub fn may_act_alone(&self, change: &Change) -> bool {
+        let is_kept = match change {
+            Change::Packet(packet) => self.core.view.load().keeps_packets_of(&packet.namespace),
+            _ => true,
+        };
+        !is_kept
+            && self.is_alone()
+            && self.incarnation().is_some()
+            && self.core.pump.is_settled(change)
     }
 }
 

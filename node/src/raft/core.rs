@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -11,6 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::alone::Alone;
 use super::company::Company;
 use super::config::{ClusterConfig, RaftConfig};
 use super::deliveries::Deliveries;
@@ -50,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) view: Arc<ArcSwap<State>>,
     pub(crate) lead: watch::Receiver<Lead>,
+    pub(crate) alone: Arc<Alone>,
     pub(crate) pump: Pump,
     pub(crate) status: watch::Sender<Status>,
     /// Known while this node drains.
@@ -62,8 +63,6 @@ pub(crate) struct Core {
     pub(crate) seen: Mutex<BTreeMap<NodeId, Member>>,
     /// Held while the membership is changed: two changes at once could leave it joint.
     pub(crate) membership: tokio::sync::Mutex<()>,
-    /// This process has let another node in, or is about to.
-    pub(crate) lets_others_in: AtomicBool,
 }
 
 impl fmt::Debug for Core {

@@ -130,7 +130,7 @@ impl Raft {
     /// What the namespace's delivery task has to act on, in the order of the log, from now on.
     ///
     /// The queue is bounded: while it is full, nothing is applied. A second subscription replaces
-    /// the first.
+    /// the first. The counter says how much of it the task is not done with.
     pub fn subscribe(&self, namespace: Namespace) -> (mpsc::Receiver<Handed>, Unhandled) {
         self.core.deliveries.subscribe(namespace)
     }

@@ -25,8 +25,6 @@ pub(crate) struct Lead {
     pub(crate) term: u64,
     /// This node is the only voter.
     pub(crate) is_alone: bool,
-    /// And there is no learner either.
-    pub(crate) has_no_followers: bool,
 }
 
 impl Lead {

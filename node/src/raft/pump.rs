@@ -61,7 +61,8 @@ pub struct Pump {
 struct Shared {
     queue: Mutex<Queue>,
     filled: Notify,
-    /// False while an entry is in flight, and while a drain waits for what is queued.
+    /// False while an entry is in flight, and while a drain waits for what is queued. It is true again only once what was
+    /// applied of the entry is in the namespaces' queues.
     idle: watch::Sender<bool>,
     limits: PumpLimits,
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
+use tokio::task::coop;
 
 use super::alone::BeingHandled;
 use super::state::{Effect, Outcome, Place};
@@ -51,6 +52,8 @@ pub struct Receipt(State);
 #[derive(Debug)]
 enum State {
     Answered(Answer),
+    /// Done when it was called.
+    AtOnce,
     Pending(oneshot::Receiver<Answer>),
 }
 
@@ -62,6 +65,12 @@ impl Receipt {
     /// What needed no agreement.
     pub fn done() -> Self {
         Self(State::Answered(Ok(Outcome::Applied)))
+    }
+
+    /// What needed no agreement, and gave clients something to read. Whoever awaits many of them gives way to others now
+    /// and then (tokio's cooperative budget): it may be in the way of the task that writes what it emits.
+    pub fn at_once() -> Self {
+        Self(State::AtOnce)
     }
 
     /// A receipt, and the other end that answers it.
@@ -77,6 +86,10 @@ impl Future for Receipt {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::Answered(answer) => Poll::Ready(answer.clone()),
+            State::AtOnce => coop::poll_proceed(context).map(|budget| {
+                budget.made_progress();
+                Ok(Outcome::Applied)
+            }),
             // The pump drops a waiter only when the node goes down around it.
             State::Pending(receiver) => Pin::new(receiver)
                 .poll(context)
@@ -156,4 +169,22 @@ pub enum Status {
     /// The cluster declared this node dead: its sockets are gone from the agreed state.
     Down,
     Draining,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_that_need_no_agreement_give_way_to_others() {
+        let ready = poll_fn(|context| {
+            let mut poll = || Pin::new(&mut Receipt::at_once()).poll(context).is_ready();
+            Poll::Ready((0..1_000).take_while(|_| poll()).count())
+        });
+        let ready = ready.await;
+        assert!((1..1_000).contains(&ready), "{ready} in one go");
+        assert_eq!(Receipt::at_once().await, Ok(Outcome::Applied));
+    }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::Raft;
+use super::alone::Alone;
 use super::company::{Company, watch_company};
 use super::config::{ClusterConfig, Durability, InvalidSetting, RaftConfig};
 use super::core::{Clock, Core};
@@ -168,6 +168,7 @@ async fn build(
     let (consensus, log_released, settler) =
         consensus(&options, &storage, &identity, network, &deliveries, &view).await?;
     let (lead_sender, lead) = watch::channel(Lead::default());
+    let alone = Arc::new(Alone::default());
     let pump = Pump::new(PumpLimits {
         changes: options.raft.max_queued_changes,
         bytes: options.raft.max_queued_bytes,
@@ -191,6 +192,7 @@ async fn build(
         deliveries: deliveries.clone(),
         view,
         lead: lead.clone(),
+        alone: alone.clone(),
         pump: pump.clone(),
         status: watch::Sender::new(Status::Starting),
         company: watch::Sender::new(Company::default()),
@@ -198,9 +200,8 @@ async fn build(
         own_lease: OwnLease::new(lease),
         seen: Mutex::new(BTreeMap::new()),
         membership: tokio::sync::Mutex::new(()),
-        lets_others_in: AtomicBool::new(false),
     });
-    tasks.spawn(until(stop.clone(), follow_lead(consensus.clone(), lead_sender)));
+    tasks.spawn(until(stop.clone(), follow_lead(consensus.clone(), lead_sender, alone)));
     let proposer = ToLeader::new(directory, consensus, door, lead);
     let pump_task = PumpTask::new(core.me, &pump, deliveries, proposer, core.clock.clone());
     tasks.spawn(pump_task.run(stop.clone()));
@@ -305,7 +306,7 @@ fn system_clock() -> u64 {
 }
 
 /// Tells everyone who leads, until it is dropped.
-async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>) {
+async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>, alone: Arc<Alone>) {
     let mut metrics = consensus.server_metrics();
     loop {
         // Copied at once: a borrowed metric that is held blocks the core.
@@ -315,9 +316,9 @@ async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>) {
             Some((node, member))
         });
         let is_alone = now.membership_config.voter_ids().eq([now.id]);
-        let has_no_followers = now.membership_config.nodes().map(|(node, _)| *node).eq([now.id]);
-        let term = now.vote.leader_id.term;
-        let next = Lead { leader, term, is_alone, has_no_followers };
+        let next = Lead { leader, term: now.vote.leader_id.term, is_alone };
+        let members = now.membership_config.nodes().map(|(node, _)| *node);
+        alone.set_leads_nobody(next.id() == Some(now.id) && members.eq([now.id]));
         lead.send_if_modified(|lead| {
             let changed = *lead != next;
             if next.id().is_some() && next.id() != lead.id() {
@@ -335,6 +336,7 @@ async fn follow_lead(consensus: Consensus, lead: watch::Sender<Lead>) {
     }
     // Consensus has ended, here, and with it whoever led. The sender is kept: those who wait for a
     // leader shall wait, and not find a closed channel again and again.
+    alone.set_leads_nobody(false);
     lead.send_replace(Lead::default());
     std::future::pending().await
 }

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use flotilla_proto::raft as proto;
 use openraft::ChangeMembers;
-use std::sync::atomic::Ordering;
-
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -94,7 +92,7 @@ pub(crate) async fn join(
         }
         None => {
             info!(node, address = member.address, "a node joins");
-            core.lets_others_in.store(true, Ordering::Release);
+            core.alone.end();
             core.consensus.add_learner(node, member, false).await
         }
     };

@@ -102,6 +102,11 @@ impl State {
         window.enter(id, kept);
     }
 
+    /// Whether the namespace's packets are kept for sockets that are away, or will turn out to have been.
+    pub fn keeps_packets_of(&self, namespace: &Namespace) -> bool {
+        !self.windows.is_empty() && self.windows.contains_key(namespace)
+    }
+
     /// Keeps a packet for whoever is away, or will turn out to have been. One that is to be
     /// answered by an ack is never replayed.
     pub(super) fn keep_packet(&mut self, by: Proposer, packet: &Packet) {

@@ -6,6 +6,11 @@ fn applied(node: &Node) -> u64 {
     node.adapter.view().index()
 }
 
+fn logged_packets(node: &Node) -> u64 {
+    let view = node.adapter.view();
+    view.applied_changes().find(|(kind, _)| *kind == "packet").expect("there is such a kind").1
+}
+
 /// Waits until nothing is on its way, after which emits need no log.
 async fn settled(node: &Node) {
     let packet = node.adapter.packet(Target::default(), event("x"), EmitFlags::default(), None);
@@ -73,6 +78,100 @@ async fn packet_that_the_log_would_not_take_is_refused() {
     assert!(take(&socket).is_empty());
 }
 
+/// Emits, and says whether the log took it.
+async fn is_logged(node: &Node, adapter: &Adapter) -> bool {
+    let before = applied(node);
+    adapter.emit(Target::default(), event("x"), EmitFlags::default()).await.unwrap();
+    applied(node) > before
+}
+
+#[tokio::test]
+async fn packets_that_sockets_hear_of_go_through_the_log() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    settled(&node).await;
+    node.adapter.hear(&socket, true);
+    assert!(is_logged(&node, &node.adapter).await);
+    node.adapter.hear(&socket, false);
+    settled(&node).await;
+    assert!(!is_logged(&node, &node.adapter).await);
+}
+
+#[tokio::test]
+async fn packets_that_are_kept_go_through_the_log() {
+    let node = Node::start(1).await;
+    let cluster = &node.adapter.cluster;
+    let name: Namespace = "/kept".into();
+    let terms = Some(RecoveryConfig::default());
+    let kept = cluster.recoverable_adapter(&name, DeliveryMode::Replicated, terms);
+    kept.connect(recipient(), SessionId::random(), Rooms::new()).await.unwrap();
+    settled(&node).await;
+    assert!(is_logged(&node, &kept).await);
+    // As after a start with other settings: the state goes on keeping packets for this socket.
+    cluster.retire(&kept);
+    let other = cluster.adapter(&name, DeliveryMode::Replicated);
+    settled(&node).await;
+    assert!(is_logged(&node, &other).await);
+}
+
+#[tokio::test]
+async fn packet_of_an_adapter_out_of_use_reaches_the_sockets_of_the_one_in_use() {
+    let node = Node::start(1).await;
+    let cluster = &node.adapter.cluster;
+    cluster.retire(&node.adapter);
+    let current = node.adapter.current();
+    let socket = recipient();
+    current.connect(socket.clone(), SessionId::random(), Rooms::new()).await.unwrap();
+    take(&socket);
+    settled(&node).await;
+    node.adapter.emit(Target::default(), event("x"), EmitFlags::default()).await.unwrap();
+    assert_eq!(take(&socket), [r#"42["x"]"#]);
+}
+
+#[tokio::test]
+async fn packets_are_refused_while_their_node_is_fenced() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    settled(&node).await;
+    node.adapter.cluster.raft.pump().fence();
+    let refused = node.adapter.emit(Target::default(), event("x"), EmitFlags::default());
+    assert_eq!(refused.await, Err(ProposeError::NoQuorum));
+    node.adapter.cluster.raft.drain().await;
+    let refused = node.adapter.emit(Target::default(), event("x"), EmitFlags::default());
+    assert_eq!(refused.await, Err(ProposeError::Draining));
+    assert!(take(&socket).is_empty());
+}
+
+/// Who is meant is decided from one state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_agreed_is_acted_on_while_a_packet_is_handed_out() {
+    let node = Node::start(1).await;
+    let socket = node.connect().await;
+    for n in 0..20 {
+        settled(&node).await;
+        let name = n.to_string();
+        let turn = node.adapter.turn();
+        let joined = node.adapter.join(socket.id, rooms(&name));
+        wait_until_applied(&node);
+        std::thread::yield_now();
+        let members = node.adapter.local.matching(&room(&name), Plane::Agreed);
+        assert!(members.is_empty(), "it is somebody else's turn");
+        drop(turn);
+        joined.await.unwrap();
+        assert_eq!(node.adapter.local.matching(&room(&name), Plane::Agreed), [socket.id]);
+    }
+}
+
+/// Blocks until all that was proposed is applied, and the delivery task has it.
+fn wait_until_applied(node: &Node) {
+    let packet = node.adapter.packet(Target::default(), event("x"), EmitFlags::default(), None);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !node.adapter.cluster.raft.may_act_alone(&packet) {
+        assert!(tokio::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packet_does_not_overtake_those_that_are_yet_to_be_handed_out() {
     let node = Node::start(1).await;
@@ -81,13 +180,7 @@ async fn packet_does_not_overtake_those_that_are_yet_to_be_handed_out() {
     let emit = |name| node.adapter.emit(Target::default(), event(name), EmitFlags::default());
     let turn = node.adapter.turn();
     let first = emit("first");
-    let packet = node.adapter.packet(Target::default(), event("x"), EmitFlags::default(), None);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    // Until it is applied: the delivery task has it.
-    while !node.adapter.cluster.raft.may_act_alone(&packet) {
-        assert!(tokio::time::Instant::now() < deadline);
-        std::thread::yield_now();
-    }
+    wait_until_applied(&node);
     assert!(take(&socket).is_empty(), "it is somebody else's turn");
     drop(turn);
     let second = emit("second");
@@ -104,7 +197,7 @@ async fn all_sockets_have_one_order_whichever_way_a_packet_went() {
     const PACKETS: usize = 200;
     let node = Arc::new(Node::start(1).await);
     let sockets = [node.connect().await, node.connect().await, node.connect().await];
-    let before = applied(&node);
+    let before = logged_packets(&node);
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let (node, socket) = (node.clone(), sockets[writer % sockets.len()].id);
@@ -141,6 +234,6 @@ async fn all_sockets_have_one_order_whichever_way_a_packet_went() {
             received[0].iter().filter(|packet| packet.starts_with(&prefix)).cloned().collect();
         assert_eq!(seen, own, "the order of writer {writer}");
     }
-    let logged = applied(&node) - before;
-    assert!(logged > 0, "some went through the log");
+    let logged = logged_packets(&node) - before;
+    assert!((1..(WRITERS * PACKETS) as u64).contains(&logged), "{logged} through the log");
 }
