@@ -26,7 +26,7 @@ async fn a_node_whose_disk_is_full_ends_with_the_reason_and_without_a_flood() {
     let text = "x".repeat(20_000);
     // Each is in the log once it is confirmed; one of the first hundred or so no longer fits.
     let mut kept = 0;
-    while ann.confirm("bcast", &[json!(text)]).await.is_ok() {
+    while ann.confirm("login", &[json!(format!("{kept} {text}"))]).await.is_ok() {
         kept += 1;
         assert!(kept < 1000, "the disk has a limit");
     }
