@@ -9,22 +9,36 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use flotilla::adapter::DeliveryMode;
 use flotilla::config::{Config, NamespaceConfig};
-use flotilla::server::{Data, Io, Socket};
+use flotilla::server::{Ack, Io, Socket};
 
 use common::client::Client;
 use common::{TestNode, spawn, start, start_with, until};
 
 const WRITERS: usize = 3;
 
-/// More than `outbox.max_packets`.
-const COUNT: usize = 70_000;
+/// More than a handler emits before its client can answer.
+const AT_MOST: usize = 1_000_000;
 
 fn application(io: &Io) {
-    io.of("/").on("count", async |socket: Socket, Data(count): Data<u32>| {
-        for n in 0..count {
-            socket.emit("n", &n).await.unwrap();
-        }
-    });
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stop = stopped.clone();
+    io.of("/")
+        .on("until stopped", move |socket: Socket, ack: Ack| {
+            let stopped = stopped.clone();
+            async move {
+                for _ in 0..AT_MOST {
+                    if stopped.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    socket.emit("n", &()).await.unwrap();
+                }
+                ack.send(&stopped.load(Ordering::Relaxed)).unwrap();
+            }
+        })
+        .on("stop", move || {
+            stop.store(true, Ordering::Relaxed);
+            async {}
+        });
 }
 
 /// Emits `[writer, n]` for all, one after the other, until it is told to stop; returns how many.
@@ -93,19 +107,28 @@ async fn packets_keep_their_one_order_when_a_second_node_joins() {
     assert!(early.ends_with(&late), "the same order, from where the second one came in");
 }
 
-/// The handler begins in the task that writes to its client, for which so many are too many at once.
+/// The handler begins in the task that writes to its client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_reads_while_a_handler_emits_and_awaits() {
     for delivery in [DeliveryMode::Replicated, DeliveryMode::Direct] {
         let change = |config: &mut Config| {
             let namespace = NamespaceConfig { delivery, recovery: None };
             config.namespaces.insert("/".into(), namespace);
+            // It goes on for as long as the client takes to answer.
+            config.outbox.max_packets = 2 * AT_MOST;
+            config.outbox.max_bytes = 1 << 30;
         };
         let node = start_with("n1", Vec::new(), change, application).await;
         let mut client = node.connect().await;
-        client.send(&format!(r#"2["count",{COUNT}]"#)).await;
-        for n in 0..COUNT {
-            client.expect(&format!(r#"2["n",{n}]"#)).await;
-        }
+        client.send(r#"27["until stopped"]"#).await;
+        client.expect(r#"2["n"]"#).await;
+        client.send(r#"2["stop"]"#).await;
+        let last = loop {
+            match client.text().await {
+                packet if packet == r#"2["n"]"# => {}
+                packet => break packet,
+            }
+        };
+        assert_eq!(last, "37[true]", "it was stopped");
     }
 }
