@@ -12,7 +12,7 @@ use flotilla::config::{Config, NamespaceConfig};
 use flotilla::server::{Ack, Io, Socket};
 
 use common::client::Client;
-use common::{TestNode, spawn, start, start_with, until};
+use common::{TestNode, spawn, start_with, until};
 
 const WRITERS: usize = 3;
 
@@ -72,7 +72,12 @@ async fn more(counter: &AtomicUsize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_keep_their_one_order_when_a_second_node_joins() {
-    let first = start(application).await;
+    // Writers do not wait for their readers.
+    let roomy = |config: &mut Config| {
+        config.outbox.max_packets = 10 * AT_MOST;
+        config.outbox.max_bytes = 1 << 30;
+    };
+    let first = start_with("n1", Vec::new(), roomy, application).await;
     let mut early = first.connect().await;
     let (counter, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let write = |node: &TestNode, writer| {
@@ -84,7 +89,7 @@ async fn packets_keep_their_one_order_when_a_second_node_joins() {
     more(&counter).await;
 
     let seeds = vec![first.node.addresses().cluster.to_string()];
-    let second = start_with("n2", seeds, |_config| {}, application).await;
+    let second = start_with("n2", seeds, roomy, application).await;
     let mut late = second.connect().await;
     let late = spawn(async move { received(&mut late).await });
     writers.push(write(&second, WRITERS - 1));

@@ -13,12 +13,15 @@ impl Adapter {
     /// it after all that this node has proposed so far, which is applied and acted on. False if it has to go through
     /// the log.
     ///
-    /// So has a packet that is kept for clients that come back, and one whose sockets' listeners hear of it: they hear of
-    /// packets in their order, and not in the task of whoever emits.
+    /// So has a packet that is kept for clients that come back, and one of which applications hear: listeners of its
+    /// sockets in the packets' order, projectors for as long as they take, and neither in the task of whoever emits.
     pub(super) fn hand_out_alone(&self, change: &Change) -> bool {
         let Change::Packet(packet) = change else { return false };
         let raft = &self.cluster.raft;
-        if self.recovery.is_some() || self.anyone_hears() || !raft.is_alone() {
+        if !raft.is_alone() || self.recovery.is_some() {
+            return false;
+        }
+        if self.anyone_hears() || !self.projections.load().is_empty() {
             return false;
         }
         // Whoever finds it taken does not wait: the log has a place for its packet, after the one that is handed out.
@@ -34,7 +37,8 @@ impl Adapter {
         if let Some(key) = packet.ack {
             self.cluster.gathers.feed(key, |gather| gather.handle_asked([me]));
         }
-        let heard = self.hand_out(Outgoing {
+        // A listener that comes at this moment comes after the packet.
+        let _heard = self.hand_out(Outgoing {
             place: None,
             target: &packet.target,
             payload: &packet.payload,
@@ -43,7 +47,6 @@ impl Adapter {
             asker,
         });
         drop(turn);
-        heard.tell();
         true
     }
 }

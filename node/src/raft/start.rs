@@ -201,7 +201,11 @@ async fn build(
         seen: Mutex::new(BTreeMap::new()),
         membership: tokio::sync::Mutex::new(()),
     });
-    tasks.spawn(until(stop.clone(), follow_lead(consensus.clone(), lead_sender, alone)));
+    let following = until(stop.clone(), follow_lead(consensus.clone(), lead_sender, alone.clone()));
+    tasks.spawn(async move {
+        following.await;
+        alone.set_leads_nobody(false);
+    });
     let proposer = ToLeader::new(directory, consensus, door, lead);
     let pump_task = PumpTask::new(core.me, &pump, deliveries, proposer, core.clock.clone());
     tasks.spawn(pump_task.run(stop.clone()));

@@ -1,6 +1,9 @@
 //! Packets of a node that has nobody to agree with.
 
+use bytestring::ByteString;
+
 use super::*;
+use crate::adapter::projection::{Part, Projector};
 
 fn applied(node: &Node) -> u64 {
     node.adapter.view().index()
@@ -95,6 +98,26 @@ async fn packets_that_sockets_hear_of_go_through_the_log() {
     node.adapter.hear(&socket, false);
     settled(&node).await;
     assert!(!is_logged(&node, &node.adapter).await);
+}
+
+#[tokio::test]
+async fn packets_that_may_be_projected_go_through_the_log() {
+    struct AsItIs;
+    impl Projector for AsItIs {
+        fn handle_room(&self, _room: &ByteString, _is_there: bool) {}
+
+        fn project(&self, _room: &str, _payload: &Payload) -> Vec<Part> {
+            Vec::new()
+        }
+
+        fn project_for(&self, _room: &str, _payload: &Payload, _rooms: &[&str]) -> Vec<Part> {
+            Vec::new()
+        }
+    }
+    let node = Node::start(1).await;
+    node.adapter.project("some/", Arc::new(AsItIs));
+    settled(&node).await;
+    assert!(is_logged(&node, &node.adapter).await);
 }
 
 #[tokio::test]
