@@ -15,22 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use common::{spawn, start, until};
-
-/// What handlers noted, for the test to look at.
-type Notes = Arc<Mutex<Vec<String>>>;
-
-fn note(notes: &Notes, text: impl Into<String>) {
-    notes.lock().unwrap().push(text.into());
-}
-
-async fn noted(notes: &Notes, count: usize) -> Vec<String> {
-    until("the handlers", async || {
-        let notes = notes.lock().unwrap();
-        (notes.len() >= count).then(|| notes.clone())
-    })
-    .await
-}
+use common::{Notes, note, noted, spawn, start, until};
 
 #[tokio::test]
 async fn handlers_get_what_they_ask_for() {

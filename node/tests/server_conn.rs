@@ -11,17 +11,7 @@ use std::time::Duration;
 use flotilla::adapter::OutboxSize;
 use flotilla::server::{ConnectError, Event, Io, Reason, Socket};
 
-use common::{TestNode, spawn, start, start_with, until};
-
-type Notes = Arc<Mutex<Vec<String>>>;
-
-async fn noted(notes: &Notes, count: usize) -> Vec<String> {
-    until("the handlers", async || {
-        let notes = notes.lock().unwrap();
-        (notes.len() >= count).then(|| notes.clone())
-    })
-    .await
-}
+use common::{Notes, TestNode, noted, spawn, start, start_with, until};
 
 /// A handler that notes its mark and the reason.
 fn noting(

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use flotilla::adapter::DeliveryMode;
 use flotilla::server::{
@@ -12,22 +12,7 @@ use flotilla::server::{
 };
 use serde_json::json;
 
-use common::{start, until};
-
-/// What handlers noted, for the test to look at.
-type Notes = Arc<Mutex<Vec<String>>>;
-
-fn note(notes: &Notes, text: impl Into<String>) {
-    notes.lock().unwrap().push(text.into());
-}
-
-async fn noted(notes: &Notes, count: usize) -> Vec<String> {
-    until("the handlers", async || {
-        let notes = notes.lock().unwrap();
-        (notes.len() >= count).then(|| notes.clone())
-    })
-    .await
-}
+use common::{Notes, note, noted, start, until};
 
 /// A handler that notes the event's name and arguments behind `mark`.
 fn noting(

@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla::engineio::TransportKind;
@@ -18,21 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use common::{TestNode, start, until};
-
-type Notes = Arc<Mutex<Vec<String>>>;
-
-fn note(notes: &Notes, text: impl Into<String>) {
-    notes.lock().unwrap().push(text.into());
-}
-
-async fn noted(notes: &Notes, count: usize) -> Vec<String> {
-    until("the handlers", async || {
-        let notes = notes.lock().unwrap();
-        (notes.len() >= count).then(|| notes.clone())
-    })
-    .await
-}
+use common::{Notes, TestNode, note, noted, start, until};
 
 /// The one socket of a namespace.
 fn only(namespace: &NamespaceHandle) -> Socket {

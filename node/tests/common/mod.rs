@@ -7,7 +7,7 @@ pub(crate) mod client;
 pub(crate) mod roaming;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla::config::{AdminConfig, Config, ListenConfig, NodeConfig};
@@ -91,6 +91,22 @@ pub(crate) fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
     TaskTracker::new().spawn(work)
+}
+
+/// What handlers noted, for the test to look at.
+pub(crate) type Notes = Arc<Mutex<Vec<String>>>;
+
+pub(crate) fn note(notes: &Notes, text: impl Into<String>) {
+    notes.lock().unwrap().push(text.into());
+}
+
+/// The notes, once there are so many.
+pub(crate) async fn noted(notes: &Notes, count: usize) -> Vec<String> {
+    until("the handlers", async || {
+        let notes = notes.lock().unwrap();
+        (notes.len() >= count).then(|| notes.clone())
+    })
+    .await
 }
 
 /// Looks again and again until `look` finds something.
