@@ -35,11 +35,16 @@ impl Node {
         Self { process, log, data }
     }
 
-    /// Reads the log up to a line with these words.
-    fn wait_for(&mut self, words: &str) {
+    /// Reads the log until it has had all of these words, in whatever order.
+    fn wait_for(&mut self, words: &[&str]) {
+        let mut missing = words.to_vec();
         let lines = self.log.by_ref().map(Result::unwrap);
-        let said: Vec<String> = lines.take_while(|line| !line.contains(words)).collect();
-        assert!(self.process.try_wait().unwrap().is_none(), "{words} is not in {said:?}");
+        let is_not_it = |line: &String| {
+            missing.retain(|words| !line.contains(words));
+            !missing.is_empty()
+        };
+        let said: Vec<String> = lines.take_while(is_not_it).collect();
+        assert!(self.process.try_wait().unwrap().is_none(), "{words:?} are not in {said:?}");
     }
 
     fn address(&self, port: &str) -> String {
@@ -76,7 +81,7 @@ fn get(address: &str, path: &str) -> Option<String> {
 #[test]
 fn node_raises_its_soft_limit_of_open_files_to_the_hard_one() {
     let mut node = Node::start("ulimit -Sn 128");
-    node.wait_for("open files are limited");
+    node.wait_for(&["open files are limited"]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", node.process.id())).unwrap();
     let limit = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let columns: Vec<&str> = limit.split_whitespace().collect();
@@ -88,12 +93,12 @@ fn node_raises_its_soft_limit_of_open_files_to_the_hard_one() {
 #[test]
 fn clients_leave_a_node_the_files_that_it_needs_itself() {
     let mut node = Node::start("ulimit -n 200");
-    node.wait_for("standing changed");
+    node.wait_for(&["node is up", "standing changed"]);
     let address = node.address("listen");
     let silent: Vec<TcpStream> = (0..250).map(|_| TcpStream::connect(&address).unwrap()).collect();
     let handshake = "/socket.io/?EIO=4&transport=polling";
     assert_eq!(get(&address, handshake), None, "the node has files for this client left");
-    node.wait_for("new clients are refused");
+    node.wait_for(&["new clients are refused"]);
     let refused = node.refused();
     assert!((50..=250).contains(&refused), "{refused} of 251 were refused");
     drop(silent);
