@@ -7,11 +7,12 @@ mod common;
 use std::time::Duration;
 
 use flotilla::config::{App, Config};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use common::client::Packet;
 use common::{TestNode, start_with};
 
 async fn serving(app: App) -> TestNode {
@@ -48,6 +49,26 @@ async fn socketio_suite_finds_its_server() {
     client.expect(&format!("62-789[{two}]")).await;
     client.expect_binary(&[1, 2, 3]).await;
     client.expect_binary(&[4, 5, 6]).await;
+}
+
+/// The suite waits for one packet, then for the next: of two in one read it loses the second.
+#[tokio::test]
+async fn what_is_sent_on_connection_comes_after_a_moment() {
+    let node = serving(App::Conformance).await;
+    let mut apart = 0;
+    // A test that is kept waiting finds both.
+    for _ in 0..20 {
+        let mut client = node.open().await;
+        client.connect("/", "").await;
+        match client.next().now_or_never() {
+            None => {
+                apart += 1;
+                client.expect(r#"2["auth",{}]"#).await;
+            }
+            Some(packet) => assert_eq!(packet, Packet::Text(r#"2["auth",{}]"#.to_owned())),
+        }
+    }
+    assert!(apart > 0);
 }
 
 /// One polling request; the answer's body.

@@ -58,7 +58,9 @@ impl Client for EchoClient {
         self.outbox.push(Encoded::messages(&[message]));
     }
 
-    fn handle_wake(&mut self) {}
+    fn handle_wake(&mut self) -> bool {
+        false
+    }
 
     fn handle_deadline(&mut self, _now: Instant) {}
 

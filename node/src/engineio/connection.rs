@@ -1,6 +1,7 @@
 //! One connection's heartbeat, transports, upgrade and close.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,9 +22,7 @@ mod tests;
 pub struct Connection {
     state: State,
     transport: Transport,
-    ping_interval: Duration,
-    ping_timeout: Duration,
-    upgrade_timeout: Duration,
+    config: Arc<EngineConfig>,
     outputs: VecDeque<Output>,
 }
 
@@ -108,7 +107,7 @@ impl Connection {
     pub fn new(
         transport: TransportKind,
         revision: Revision,
-        config: &EngineConfig,
+        config: Arc<EngineConfig>,
         now: Instant,
     ) -> Self {
         let ping_at = now + config.ping_interval;
@@ -121,11 +120,13 @@ impl Connection {
                 TransportKind::Polling => Transport::Polling(Polling::default()),
                 TransportKind::WebSocket => Transport::WebSocket,
             },
-            ping_interval: config.ping_interval,
-            ping_timeout: config.ping_timeout,
-            upgrade_timeout: config.upgrade_timeout,
+            config,
             outputs: VecDeque::new(),
         }
+    }
+
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -153,8 +154,8 @@ impl Connection {
             State::Idle { ping_at } if ping_at <= now => {
                 self.outputs.push_back(Output::Send(Packet::Ping("".into())));
                 // Counted from when the ping was due, so that timers which are a little late do not add up.
-                let soonest = now + self.ping_timeout.saturating_sub(LATENESS);
-                let pong_by = soonest.max(ping_at + self.ping_timeout);
+                let soonest = now + self.config.ping_timeout.saturating_sub(LATENESS);
+                let pong_by = soonest.max(ping_at + self.config.ping_timeout);
                 self.state = State::AwaitingPong { pong_by, is_extended: false };
             }
             State::AwaitingPong { pong_by: end, .. } | State::AwaitingPing { ping_by: end }
@@ -192,7 +193,7 @@ impl Connection {
             State::AwaitingPong { pong_by, is_extended }
                 if !*is_extended && !matches!(packet, Packet::Pong(_)) =>
             {
-                *pong_by = now + self.ping_timeout;
+                *pong_by = now + self.config.ping_timeout;
                 *is_extended = true;
             }
             State::Idle { .. } | State::AwaitingPong { .. } | State::AwaitingPing { .. } => {}
@@ -220,7 +221,7 @@ impl Connection {
                 self.outputs.push_back(Output::Send(Packet::Pong("".into())));
             }
             (Packet::Pong(_), State::Idle { .. } | State::AwaitingPong { .. }) => {
-                self.state = State::Idle { ping_at: now + self.ping_interval };
+                self.state = State::Idle { ping_at: now + self.config.ping_interval };
                 self.outputs.push_back(Output::Heartbeat);
             }
             _ => self.close(CloseReason::TransportError),
@@ -228,7 +229,7 @@ impl Connection {
     }
 
     fn awaiting_ping(&self, now: Instant) -> State {
-        State::AwaitingPing { ping_by: now + self.ping_interval + self.ping_timeout }
+        State::AwaitingPing { ping_by: now + self.config.ping_interval + self.config.ping_timeout }
     }
 
     /// What came by the present transport is no packet.
@@ -280,7 +281,7 @@ impl Connection {
     pub fn handle_probe_opened(&mut self, now: Instant) -> Result<(), UpgradeRefused> {
         match &mut self.transport {
             Transport::Polling(polling) if polling.upgrade.is_none() => {
-                let finish_by = now + self.upgrade_timeout;
+                let finish_by = now + self.config.upgrade_timeout;
                 polling.upgrade = Some(Upgrade { finish_by, noop_at: None, has_later_poll: false });
                 Ok(())
             }
@@ -307,7 +308,9 @@ impl Connection {
                 self.outputs.push_back(Output::Upgrade);
                 // A ping may have gone by the old transport: its pong has a new way to come.
                 match &mut self.state {
-                    State::AwaitingPong { pong_by, .. } => *pong_by = now + self.ping_timeout,
+                    State::AwaitingPong { pong_by, .. } => {
+                        *pong_by = now + self.config.ping_timeout
+                    }
                     State::AwaitingPing { .. } => self.state = self.awaiting_ping(now),
                     State::Idle { .. } | State::Closed => {}
                 }

@@ -235,11 +235,13 @@ impl Connection {
         }
     }
 
-    /// Looks at what became of the sockets since: connected, rejected, disconnected.
-    fn look_at_sockets(&mut self) {
+    /// Looks at what became of the sockets since: connected, rejected, disconnected. Whether one of
+    /// them was let in.
+    fn look_at_sockets(&mut self) -> bool {
         if !self.searches.is_empty() {
             self.look_at_searches();
         }
+        let mut was_let_in = false;
         let mut place = 0;
         while let Some(slot) = self.sockets.get_mut(place) {
             let phase = slot.socket.recipient().phase();
@@ -252,6 +254,7 @@ impl Connection {
                 Phase::Connecting => {}
                 Phase::Connected => {
                     slot.entered = true;
+                    was_let_in = true;
                     self.enter(&socket);
                 }
                 Phase::Rejected => {
@@ -283,6 +286,7 @@ impl Connection {
             }
             place += 1;
         }
+        was_let_in
     }
 
     /// The application closed the connection: its other sockets are disconnected like the one that
@@ -357,10 +361,11 @@ impl Client for Connection {
         self.drain();
     }
 
-    fn handle_wake(&mut self) {
-        self.look_at_sockets();
+    fn handle_wake(&mut self) -> bool {
+        let was_let_in = self.look_at_sockets();
         // What the client sent ahead of the answer to its CONNECT.
         self.drain();
+        was_let_in
     }
 
     fn handle_deadline(&mut self, now: Instant) {

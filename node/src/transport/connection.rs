@@ -24,10 +24,12 @@ use super::polling::{Happening, Polling};
 use super::websocket::{Received, WebSocket, encoded};
 
 mod ending;
+mod pause;
 mod requests;
 mod timer;
 
 use ending::{Ending, end_polling, end_websocket};
+use pause::Pause;
 use timer::Timer;
 
 /// One connection: its protocol core, the client above it, and the transport below.
@@ -43,13 +45,14 @@ pub(crate) struct ConnectionTask {
     timer: Timer,
     /// A stream that takes nothing at all until then is given up.
     progress_by: Option<Instant>,
+    /// What is queued does not follow an answer at once.
+    pause: Pause,
     /// Takes turns between reading and writing, so that neither can starve the other.
     reads_first: bool,
     /// What volatile packets were last told.
     is_writable: bool,
     ending: Option<Ending>,
     registration: Registration,
-    config: Arc<EngineConfig>,
     tasks: TaskTracker,
 }
 
@@ -92,7 +95,7 @@ impl ConnectionTask {
         outbox.mark_writable(is_writable);
         outbox.mark_transport(transport.kind());
         let revision = outbox.revision();
-        let core = Connection::new(transport.kind(), revision, &config, Instant::now());
+        let core = Connection::new(transport.kind(), revision, config, Instant::now());
         Self {
             timer: Timer::new(core.deadline().expect("a new connection has a ping ahead")),
             core,
@@ -101,11 +104,11 @@ impl ConnectionTask {
             outbox,
             transport,
             progress_by: None,
+            pause: Pause::default(),
             reads_first: true,
             is_writable,
             ending: None,
             registration,
-            config,
             tasks,
         }
     }
@@ -145,7 +148,8 @@ impl ConnectionTask {
     }
 
     async fn wake(&mut self) -> Wake {
-        let deadlines = [self.core.deadline(), self.client_deadline, self.progress_by];
+        let deadlines =
+            [self.core.deadline(), self.client_deadline, self.progress_by, self.pause.deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         let deadline = deadline.expect("an open connection has a heartbeat");
         poll_fn(|context| self.poll_wake(context, deadline)).await
@@ -198,7 +202,9 @@ impl ConnectionTask {
     fn takes_packets(&self) -> bool {
         match &self.transport {
             Transport::Polling(polling) => polling.has_poll(),
-            Transport::WebSocket(websocket) => !websocket.is_stalled(),
+            Transport::WebSocket(websocket) => {
+                !websocket.is_stalled() && self.pause.deadline().is_none()
+            }
         }
     }
 
@@ -210,11 +216,24 @@ impl ConnectionTask {
         if self.progress_by.is_some_and(|progress_by| progress_by <= now) {
             self.core.close(CloseReason::PingTimeout);
         }
+        if self.pause.deadline().is_some() {
+            self.write();
+        }
     }
 
     fn handle_outbox(&mut self) {
-        self.call_client(|client| client.handle_wake());
+        let is_websocket = self.is_websocket();
+        if is_websocket {
+            self.write();
+        }
+        let mut was_let_in = false;
+        self.call_client(|client| was_let_in = client.handle_wake());
+        if was_let_in && is_websocket {
+            self.pause.begin(Instant::now());
+        }
         match self.outbox.closing() {
+            // What was pushed meanwhile wakes the task again.
+            None if is_websocket => {}
             None => self.write(),
             Some(reason) => {
                 // A slow consumer takes nothing, and its queue is gone.
@@ -227,6 +246,9 @@ impl ConnectionTask {
     fn handle_received(&mut self, mut received: Received) {
         if received.is_empty() {
             return self.handle_stream_lost(None);
+        }
+        if self.pause.end() {
+            self.write();
         }
         self.handle_bytes(received.bytes());
     }
@@ -356,6 +378,7 @@ impl ConnectionTask {
         match &mut self.transport {
             Transport::Polling(_) => self.answer_poll(),
             Transport::WebSocket(websocket) if websocket.is_stalled() => {}
+            Transport::WebSocket(_) if self.pause.holds(Instant::now()) => {}
             Transport::WebSocket(_) => self.write_frames(),
         }
     }
@@ -373,7 +396,7 @@ impl ConnectionTask {
             result = websocket.write(now);
         }
         let is_stalled = websocket.is_stalled();
-        self.progress_by = is_stalled.then(|| now + self.config.ping_timeout);
+        self.progress_by = is_stalled.then(|| now + self.core.config().ping_timeout);
         if is_stalled {
             self.is_writable = false;
             self.outbox.mark_stalled(websocket.writer.left());

@@ -150,8 +150,9 @@ impl Client for EchoClient {
         }
     }
 
-    fn handle_wake(&mut self) {
+    fn handle_wake(&mut self) -> bool {
         self.echo.wakes.fetch_add(1, Ordering::Relaxed);
+        false
     }
 
     fn handle_deadline(&mut self, _now: Instant) {

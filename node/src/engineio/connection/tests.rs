@@ -10,7 +10,7 @@ const INSTANT: Duration = Duration::from_millis(1);
 fn connection(transport: TransportKind) -> (Connection, Instant) {
     #[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
     let now = Instant::from_std(std::time::Instant::now());
-    (Connection::new(transport, Revision::V4, &EngineConfig::default(), now), now)
+    (Connection::new(transport, Revision::V4, Arc::default(), now), now)
 }
 
 fn outputs(connection: &mut Connection) -> Vec<Output> {
@@ -307,7 +307,7 @@ fn close_during_an_upgrade_closes_the_probe_too() {
 
 fn legacy(transport: TransportKind) -> (Connection, Instant) {
     let (_, now) = connection(transport);
-    (Connection::new(transport, Revision::V3, &EngineConfig::default(), now), now)
+    (Connection::new(transport, Revision::V3, Arc::default(), now), now)
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl ConnectionTask {
 
     /// Closes a WebSocket that this connection does not want.
     fn dismiss(&self, websocket: WebSocket) {
-        let flush_by = Instant::now() + self.config.ping_timeout;
+        let flush_by = Instant::now() + self.core.config().ping_timeout;
         let farewell = self.registration.farewell();
         self.tasks.spawn(async move {
             farewell.unless_over(websocket.close(None, flush_by)).await;

@@ -1,0 +1,94 @@
+//! A moment between the answer that lets a client in and what follows it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Clients that wait for one packet and then for the next, as those of the official suites do, lose the second if it
+/// comes in the same read. What an application sends on `connection` nearly always did, where the official server takes
+/// a moment longer.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Holds back what is queued behind an answer, until the client has said something or a moment has passed.
+///
+/// Nobody wakes for it unless something is queued meanwhile, which is rare.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Pause {
+    #[default]
+    Over,
+    Until(Instant),
+    /// Something is held back until then.
+    Holding(Instant),
+}
+
+impl Pause {
+    /// The answer was written. One that is held back itself does not make the others wait longer.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if !matches!(self, Self::Holding(_)) {
+            *self = Self::Until(now + PAUSE);
+        }
+    }
+
+    /// The client has read the answer. Whether something was held back.
+    pub(super) fn end(&mut self) -> bool {
+        matches!(std::mem::take(self), Self::Holding(_))
+    }
+
+    /// Whether what is queued has to wait.
+    pub(super) fn holds(&mut self, now: Instant) -> bool {
+        *self = match *self {
+            Self::Until(end) | Self::Holding(end) if now < end => Self::Holding(end),
+            Self::Over | Self::Until(_) | Self::Holding(_) => Self::Over,
+        };
+        matches!(self, Self::Holding(_))
+    }
+
+    /// When what is held back may go.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match *self {
+            Self::Holding(end) => Some(end),
+            Self::Over | Self::Until(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_queued_waits_for_a_moment() {
+        let now = Instant::now();
+        let mut pause = Pause::default();
+        assert!(!pause.holds(now));
+        pause.begin(now);
+        assert_eq!(pause.deadline(), None, "nobody wakes for nothing");
+        assert!(pause.holds(now));
+        assert_eq!(pause.deadline(), Some(now + PAUSE));
+        assert!(!pause.holds(now + PAUSE));
+        assert_eq!(pause.deadline(), None);
+    }
+
+    #[test]
+    fn client_that_speaks_ends_the_pause() {
+        let now = Instant::now();
+        let mut pause = Pause::default();
+        pause.begin(now);
+        assert!(!pause.end(), "nothing was held back");
+        assert!(!pause.holds(now));
+        pause.begin(now);
+        assert!(pause.holds(now));
+        assert!(pause.end());
+        assert!(!pause.holds(now));
+    }
+
+    #[test]
+    fn further_answers_do_not_make_the_first_ones_events_wait_longer() {
+        let now = Instant::now();
+        let mut pause = Pause::default();
+        pause.begin(now);
+        assert!(pause.holds(now));
+        pause.begin(now + PAUSE / 2);
+        assert!(!pause.holds(now + PAUSE));
+    }
+}
