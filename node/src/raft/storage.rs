@@ -94,7 +94,8 @@ impl Storage {
     pub(crate) fn open_log(&self) -> io::Result<LogStore> {
         match self {
             Self::Directory { path, durability } => {
-                LogStore::open(&path.join(LOG_DIRECTORY), *durability == Durability::Fsync)
+                let log = path.join(LOG_DIRECTORY);
+                LogStore::open(&log, *durability == Durability::Fsync).map_err(at(&log))
             }
             Self::Memory(disk) => Ok(LogStore::Memory(disk.log.clone())),
         }
@@ -111,7 +112,8 @@ impl Storage {
             return self.open_log();
         }
         let sync = *durability == Durability::Fsync;
-        let log = LogStore::open_begun(&path.join(LOG_DIRECTORY), sync)?;
+        let directory = path.join(LOG_DIRECTORY);
+        let log = LogStore::open_begun(&directory, sync).map_err(at(&directory))?;
         if identity.joined && log.last_index().is_none() {
             let error = "the log has lost its entries";
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
@@ -121,7 +123,10 @@ impl Storage {
 
     pub(crate) fn open_snapshots(&self) -> io::Result<Snapshots> {
         match self {
-            Self::Directory { path, .. } => Snapshots::open(&path.join(SNAPSHOT_DIRECTORY)),
+            Self::Directory { path, .. } => {
+                let snapshots = path.join(SNAPSHOT_DIRECTORY);
+                Snapshots::open(&snapshots).map_err(at(&snapshots))
+            }
             Self::Memory(disk) => Ok(Snapshots::Memory(disk.snapshot.clone())),
         }
     }
@@ -199,16 +204,22 @@ fn read_identity(path: &Path) -> io::Result<Option<Identity>> {
             io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(at(path)(error)),
     }
 }
 
 fn has_log(path: &Path) -> io::Result<bool> {
-    match fs::read_dir(path.join(LOG_DIRECTORY)) {
+    let log = path.join(LOG_DIRECTORY);
+    match fs::read_dir(&log) {
         Ok(entries) => Ok(entries.count() > 0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(at(&log)(error)),
     }
+}
+
+/// Says where it happened, which the system's errors do not.
+fn at(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn forget(path: &Path) -> io::Result<()> {
@@ -278,6 +289,19 @@ mod tests {
             fs::remove_dir_all(&log).unwrap();
             let error = storage.open_log_of(&pledged).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "no log: {error}");
+        }
+    }
+
+    #[test]
+    fn file_in_a_directorys_place_is_named() {
+        for name in [LOG_DIRECTORY, SNAPSHOT_DIRECTORY] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join(name);
+            fs::write(&file, b"").unwrap();
+            let storage = storage(directory.path(), Durability::Fsync);
+            let opened = storage.identity().and_then(|_| storage.open_snapshots());
+            let error = opened.map(drop).unwrap_err().to_string();
+            assert!(error.starts_with(&file.display().to_string()), "{error}");
         }
     }
 
