@@ -355,7 +355,8 @@ impl Connection {
 
 impl Client for Connection {
     fn handle_message(&mut self, message: Message) {
-        // The client may answer its CONNECT before this task has seen that it was let in.
+        // The client may answer its CONNECT before this task has seen that it was let in. One that
+        // sends without waiting for answers needs no pause behind them.
         self.handle_wake();
         self.core.handle_message(message);
         self.drain();

@@ -18,8 +18,9 @@ use super::hooks::{Engine, Forbidden};
 /// it wants to send it pushes to the connection's outbox, and closes through it too.
 pub trait Client: Send + 'static {
     fn handle_message(&mut self, message: Message);
-    /// The outbox woke the connection: what the client waits for may have happened. True if it was
-    /// let in: what it is told from now on then comes by a read of its own.
+    /// The outbox woke the connection: what the client waits for may have happened. Called after
+    /// what is queued is written to a WebSocket, and before it is given to a poll. True if the
+    /// client was let in: a WebSocket is then sent no more for a moment.
     fn handle_wake(&mut self) -> bool;
     fn handle_deadline(&mut self, now: Instant);
     /// When [`handle_deadline`](Self::handle_deadline) wants to be called; asked after each call.

@@ -45,7 +45,7 @@ pub(crate) struct ConnectionTask {
     timer: Timer,
     /// A stream that takes nothing at all until then is given up.
     progress_by: Option<Instant>,
-    /// What is queued does not follow an answer at once.
+    /// What is queued does not follow the answer to a CONNECT at once.
     pause: Pause,
     /// Takes turns between reading and writing, so that neither can starve the other.
     reads_first: bool,
@@ -165,7 +165,10 @@ impl ConnectionTask {
             self.reads_first = false;
             return Poll::Ready(wake);
         }
-        let outbox = if self.takes_packets() {
+        let outbox = if self.pause.deadline().is_some() {
+            // What is there stays there until then, news and a reason to close too.
+            Poll::Pending
+        } else if self.takes_packets() {
             self.outbox.poll_pending(context)
         } else {
             self.outbox.poll_news(context)
@@ -202,9 +205,7 @@ impl ConnectionTask {
     fn takes_packets(&self) -> bool {
         match &self.transport {
             Transport::Polling(polling) => polling.has_poll(),
-            Transport::WebSocket(websocket) => {
-                !websocket.is_stalled() && self.pause.deadline().is_none()
-            }
+            Transport::WebSocket(websocket) => !websocket.is_stalled(),
         }
     }
 
@@ -216,23 +217,29 @@ impl ConnectionTask {
         if self.progress_by.is_some_and(|progress_by| progress_by <= now) {
             self.core.close(CloseReason::PingTimeout);
         }
-        if self.pause.deadline().is_some() {
-            self.write();
+        if self.pause.deadline().is_some_and(|end| end <= now) {
+            self.handle_outbox();
         }
     }
 
     fn handle_outbox(&mut self) {
+        let now = Instant::now();
+        if self.pause.holds(now) {
+            return;
+        }
         let is_websocket = self.is_websocket();
+        // An answer goes ahead of what the client is told once it is let in. A poll takes both, for another one
+        // would be dear.
         if is_websocket {
             self.write();
         }
         let mut was_let_in = false;
         self.call_client(|client| was_let_in = client.handle_wake());
         if was_let_in && is_websocket {
-            self.pause.begin(Instant::now());
+            self.pause = Pause::after(now);
         }
         match self.outbox.closing() {
-            // What was pushed meanwhile wakes the task again.
+            // What was pushed meanwhile is there when the outbox is polled next.
             None if is_websocket => {}
             None => self.write(),
             Some(reason) => {
@@ -244,11 +251,11 @@ impl ConnectionTask {
     }
 
     fn handle_received(&mut self, mut received: Received) {
+        if self.pause.end() {
+            self.handle_outbox();
+        }
         if received.is_empty() {
             return self.handle_stream_lost(None);
-        }
-        if self.pause.end() {
-            self.write();
         }
         self.handle_bytes(received.bytes());
     }
@@ -378,7 +385,6 @@ impl ConnectionTask {
         match &mut self.transport {
             Transport::Polling(_) => self.answer_poll(),
             Transport::WebSocket(websocket) if websocket.is_stalled() => {}
-            Transport::WebSocket(_) if self.pause.holds(Instant::now()) => {}
             Transport::WebSocket(_) => self.write_frames(),
         }
     }
@@ -390,7 +396,7 @@ impl ConnectionTask {
         if !websocket.writer.pending.is_empty() {
             result = websocket.write(now);
         }
-        if websocket.writer.pending.is_empty() {
+        if websocket.writer.pending.is_empty() && self.pause.deadline().is_none() {
             let writer = &mut websocket.writer;
             writer.left_bytes = self.outbox.take_pending(&mut writer.pending);
             result = websocket.write(now);

@@ -9,32 +9,31 @@ use tokio::time::Instant;
 /// a moment longer.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Holds back what is queued behind an answer, until the client has said something or a moment has passed.
+/// Holds back what is queued behind an answer, until the client sends something or a moment has passed.
 ///
-/// Nobody wakes for it unless something is queued meanwhile, which is rare.
+/// A timer is set only once something is queued.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Pause {
     #[default]
     Over,
+    /// Nothing is queued so far.
     Until(Instant),
     /// Something is held back until then.
     Holding(Instant),
 }
 
 impl Pause {
-    /// The answer was written. One that is held back itself does not make the others wait longer.
-    pub(super) fn begin(&mut self, now: Instant) {
-        if !matches!(self, Self::Holding(_)) {
-            *self = Self::Until(now + PAUSE);
-        }
+    /// The pause behind an answer that was written at `now`.
+    pub(super) fn after(now: Instant) -> Self {
+        Self::Until(now + PAUSE)
     }
 
-    /// The client has read the answer. Whether something was held back.
+    /// The client does not wait for the answer any more. Whether something was held back.
     pub(super) fn end(&mut self) -> bool {
         matches!(std::mem::take(self), Self::Holding(_))
     }
 
-    /// Whether what is queued has to wait.
+    /// Something is queued: whether it has to wait, until the [deadline](Self::deadline) then.
     pub(super) fn holds(&mut self, now: Instant) -> bool {
         *self = match *self {
             Self::Until(end) | Self::Holding(end) if now < end => Self::Holding(end),
@@ -43,7 +42,7 @@ impl Pause {
         matches!(self, Self::Holding(_))
     }
 
-    /// When what is held back may go.
+    /// When what is held back may go; none if nothing is.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match *self {
             Self::Holding(end) => Some(end),
@@ -59,9 +58,8 @@ mod tests {
     #[test]
     fn what_is_queued_waits_for_a_moment() {
         let now = Instant::now();
-        let mut pause = Pause::default();
-        assert!(!pause.holds(now));
-        pause.begin(now);
+        assert!(!Pause::default().holds(now));
+        let mut pause = Pause::after(now);
         assert_eq!(pause.deadline(), None, "nobody wakes for nothing");
         assert!(pause.holds(now));
         assert_eq!(pause.deadline(), Some(now + PAUSE));
@@ -70,25 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn client_that_speaks_ends_the_pause() {
+    fn client_that_sends_something_ends_the_pause() {
         let now = Instant::now();
-        let mut pause = Pause::default();
-        pause.begin(now);
+        let mut pause = Pause::after(now);
         assert!(!pause.end(), "nothing was held back");
         assert!(!pause.holds(now));
-        pause.begin(now);
+        pause = Pause::after(now);
         assert!(pause.holds(now));
         assert!(pause.end());
         assert!(!pause.holds(now));
-    }
-
-    #[test]
-    fn further_answers_do_not_make_the_first_ones_events_wait_longer() {
-        let now = Instant::now();
-        let mut pause = Pause::default();
-        pause.begin(now);
-        assert!(pause.holds(now));
-        pause.begin(now + PAUSE / 2);
-        assert!(!pause.holds(now + PAUSE));
     }
 }
