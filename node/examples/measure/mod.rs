@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use flotilla::raft::state::{Applied, Change, NodeUp, Proposal, State, Verdict};
 
-/// Changes to an entry; a view is published after each.
+/// Changes to an entry; somebody looks at the state after each, which is the dearest case.
 const BATCH: usize = 32;
 
 /// A state, and one node that proposes all changes to it.
@@ -54,7 +54,7 @@ impl Bench {
             self.applied.clear();
             let verdict = self.state.apply(self.index, proposal, &mut self.applied);
             assert_eq!(verdict, Verdict::Applied { skipped: 0 });
-            // As the apply task does: readers hold the view of before until here.
+            // A reader keeps what it saw before until here.
             view = self.state.clone();
             elapsed += start.elapsed();
         }

@@ -357,7 +357,7 @@ impl Adapter {
         }
         let broadcast = Broadcast {
             namespace: self.name.clone(),
-            applied: raft.view().index(),
+            applied: raft.applied_index(),
             target,
             payload,
             volatile: flags.volatile,
@@ -391,9 +391,11 @@ impl Adapter {
     /// The other nodes that have a target; all of them, while this node cannot prove its view fresh.
     pub(super) fn interested_peers(&self, target: &Target) -> Vec<NodeId> {
         let raft = &self.cluster.raft;
+        // Asked first: what is fresh now is no older a moment later.
+        let is_fresh = raft.is_fresh();
         let view = raft.view();
         let me = raft.node_id();
-        if raft.is_fresh() {
+        if is_fresh {
             view.nodes_of_target(&self.name, target)
                 .into_iter()
                 .filter(|node| *node != me)

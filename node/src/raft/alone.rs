@@ -47,7 +47,9 @@ impl Raft {
     /// that nothing is overtaken, and the state does not keep the packet for clients that come back.
     pub fn may_act_alone(&self, change: &Change) -> bool {
         let is_kept = match change {
-            Change::Packet(packet) => self.core.view.load().keeps_packets_of(&packet.namespace),
+            Change::Packet(packet) => {
+                self.core.view.glance(|state| state.keeps_packets_of(&packet.namespace))
+            }
             _ => true,
         };
         !is_kept

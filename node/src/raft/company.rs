@@ -59,7 +59,7 @@ async fn watch(core: &Core) {
             .flatten()
             .chain([core.me])
             .collect();
-        let view = core.view.load_full();
+        let view = core.view.load();
         let is_leaving = |node| view.node(node).is_some_and(|row| row.status != NodeStatus::Alive);
         absence.note(&voters, &answering, is_leaving, Instant::now());
         let is_over = failed || !absence.leaves_a_majority(&voters);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
@@ -21,9 +20,10 @@ use super::network::Directory;
 use super::proposer::Lead;
 use super::pump::Pump;
 use super::receipt::Status;
-use super::state::{NodeId, State};
+use super::state::NodeId;
 use super::storage::{Identity, Storage};
 use super::types::{Consensus, Member};
+use super::view::View;
 
 /// Milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -48,7 +48,7 @@ pub(crate) struct Core {
     /// Its own proposals and the other nodes' meet here while this node leads.
     pub(crate) door: Arc<Gather>,
     pub(crate) deliveries: Arc<Deliveries>,
-    pub(crate) view: Arc<ArcSwap<State>>,
+    pub(crate) view: Arc<View>,
     pub(crate) lead: watch::Receiver<Lead>,
     pub(crate) alone: Arc<Alone>,
     pub(crate) pump: Pump,

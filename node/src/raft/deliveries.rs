@@ -19,6 +19,7 @@ use super::state::{
     Applied, Change, Effect, Incarnation, Namespace, NodeId, NodeStatus, Outcome, Owner, Place,
     State,
 };
+use super::view::View;
 
 /// Batches that may wait for a namespace's delivery task; when there are more, applying waits.
 const QUEUED_BATCHES: usize = 256;
@@ -147,8 +148,7 @@ impl Deliveries {
         self.peers.send_replace(peers.collect());
     }
 
-    fn publish_departures(&self, state: &State) {
-        let end = state.departures_end();
+    fn publish_departures(&self, end: u64) {
         self.departures.send_if_modified(|known| mem::replace(known, end) != end);
     }
 
@@ -191,7 +191,7 @@ impl Deliveries {
     /// The state was replaced by a snapshot: what came between was not delivered.
     pub(crate) async fn skipped_to(&self, state: &State) {
         self.publish_peers(state);
-        self.publish_departures(state);
+        self.publish_departures(state.departures_end());
         self.handed_over.send_replace(state.index());
         let live = self.registered(state);
         let before = self.standing.send_replace(Standing::default());
@@ -237,7 +237,7 @@ impl Batch {
     pub(crate) fn add(
         &mut self,
         deliveries: &Deliveries,
-        state: &State,
+        view: &View,
         place: Place,
         proposer: Owner,
         applied: Applied,
@@ -252,7 +252,7 @@ impl Batch {
         }
         let mut queued = None;
         for effect in applied.effects {
-            if let Some(namespace) = self.concerns(deliveries, state, &effect) {
+            if let Some(namespace) = self.concerns(deliveries, view, &effect) {
                 let news = News::Applied(place, effect);
                 queued = Some(self.push(&namespace, Delivery { news, waiter: None }));
             }
@@ -271,7 +271,7 @@ impl Batch {
     fn concerns(
         &mut self,
         deliveries: &Deliveries,
-        state: &State,
+        view: &View,
         effect: &Effect,
     ) -> Option<Namespace> {
         let (namespace, owner) = match effect {
@@ -288,7 +288,7 @@ impl Batch {
                 return self.standing.live.map(|_| packet.namespace.clone());
             }
             Effect::NodeUp { owner } => {
-                self.node_up(deliveries, state, *owner);
+                self.node_up(deliveries, view, *owner);
                 return None;
             }
             Effect::NodeDown { owner } => {
@@ -308,9 +308,10 @@ impl Batch {
         own.then(|| namespace.clone())
     }
 
-    fn node_up(&mut self, deliveries: &Deliveries, state: &State, owner: Owner) {
+    fn node_up(&mut self, deliveries: &Deliveries, view: &View, owner: Owner) {
         self.peers_changed = true;
-        if owner.node == deliveries.me && deliveries.registered(state) == Some(owner.incarnation) {
+        let is_own = |state: &State| deliveries.registered(state) == Some(owner.incarnation);
+        if owner.node == deliveries.me && view.glance(is_own) {
             self.standing = Standing { live: Some(owner.incarnation), last_seq: 0 };
             self.standing_changed = true;
             // In order with the packets: those before were another incarnation's.
@@ -340,12 +341,12 @@ impl Batch {
         at
     }
 
-    /// Hands everything over, once `state` can be read by all. Waits where a queue is full.
-    pub(crate) async fn deliver(self, deliveries: &Deliveries, state: &State) {
+    /// Hands everything over. Waits where a queue is full.
+    pub(crate) async fn deliver(self, deliveries: &Deliveries, view: &View) {
         if self.peers_changed {
-            deliveries.publish_peers(state);
+            deliveries.publish_peers(&view.load());
         }
-        deliveries.publish_departures(state);
+        deliveries.publish_departures(view.glance(State::departures_end));
         for (namespace, mut batch) in self.namespaces {
             if let Some(queue) = deliveries.queue(&namespace) {
                 match queue.send(batch).await {
@@ -358,7 +359,7 @@ impl Batch {
                 waiter.answer(Ok(outcome));
             }
         }
-        deliveries.handed_over.send_replace(state.index());
+        deliveries.handed_over.send_replace(view.index());
         for (waiter, outcome) in self.answers {
             waiter.answer(Ok(outcome));
         }

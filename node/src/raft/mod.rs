@@ -31,6 +31,7 @@ mod state_machine;
 mod storage;
 mod threads;
 mod types;
+mod view;
 pub(crate) mod wire;
 
 use std::sync::{Arc, Mutex};
@@ -122,9 +123,15 @@ impl Raft {
         &self.core.pump
     }
 
-    /// The agreed state, as far as this node has applied it; never waits.
+    /// The agreed state, as far as this node has applied it. Waits for an entry that is being applied, which
+    /// never takes long; whoever keeps it has what changes meanwhile copied.
     pub fn view(&self) -> Arc<State> {
-        self.core.view.load_full()
+        self.core.view.load()
+    }
+
+    /// How far the [`view`](Self::view) is in the log, at least.
+    pub fn applied_index(&self) -> u64 {
+        self.core.view.index()
     }
 
     /// What the namespace's delivery task has to act on, in the order of the log, from now on.
@@ -186,7 +193,7 @@ impl Raft {
     /// was committed when it was renewed. Otherwise messages go to every node.
     pub fn is_fresh(&self) -> bool {
         let lease = &self.core.own_lease;
-        lease.is_held(Instant::now()) && self.core.view.load().index() >= lease.committed()
+        lease.is_held(Instant::now()) && self.core.view.index() >= lease.committed()
     }
 
     /// Resolves once everything up to `index` has been handed to the namespaces' queues.

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::runtime::Handle;
@@ -35,6 +34,7 @@ use super::state_machine::StateMachine;
 use super::storage::{Identity, MemoryDisk, Storage};
 use super::threads::OwnThreads;
 use super::types::{Consensus, Member};
+use super::view::View;
 use crate::metrics;
 use crate::net::Dialer;
 
@@ -160,9 +160,8 @@ async fn build(
         Arc::new(Directory::new(identity.node, identity.cluster, options.dialer.clone()));
     let planted = options.disk.as_ref().and_then(MemoryDisk::planted_bug);
     let deliveries = Arc::new(Deliveries::new(identity.node).with_planted_bug(planted));
-    let view = Arc::new(ArcSwap::from_pointee(
-        State::default().with_session_keys(options.session_keys.clone()),
-    ));
+    let view =
+        Arc::new(View::new(State::default().with_session_keys(options.session_keys.clone())));
     let door = Arc::new(Gather::new(options.raft.gather_interval));
     let network = Network { directory: directory.clone(), door: door.clone() };
     let (consensus, log_released, settler) =
@@ -242,7 +241,7 @@ async fn consensus(
     identity: &Identity,
     network: Network,
     deliveries: &Arc<Deliveries>,
-    view: &Arc<ArcSwap<State>>,
+    view: &Arc<View>,
 ) -> Result<(Consensus, CancellationToken, Option<Settler>), StartError> {
     let damaged = |error| StartError::storage(options.data_dir.clone(), error);
     let config = openraft_config(&options.raft)?;

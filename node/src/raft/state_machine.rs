@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -16,19 +15,19 @@ use super::planted::PlantedBug;
 use super::snapshots::Snapshots;
 use super::state::{self, Change, Owner, Place, State, Verdict};
 use super::types::{Applied, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use super::view::View;
 use super::wire::decode_proposal;
 
-/// So many entries are applied at most before their effects are handed over.
-const MAX_BATCH: usize = 256;
+/// So many entries are applied at most before their effects are handed over. Room for as many is set aside each time.
+const MAX_BATCH: usize = 32;
 
-/// The agreed state, and how far it is. Owned by openraft's apply task.
+/// Changes the agreed state, and knows how far it is. Owned by openraft's apply task.
 #[derive(Debug)]
 pub(crate) struct StateMachine {
-    state: State,
+    /// Nobody else changes it.
+    view: Arc<View>,
     applied: Option<LogId>,
     membership: StoredMembership,
-    /// The state as readers see it, replaced after each batch.
-    view: Arc<ArcSwap<State>>,
     deliveries: Arc<Deliveries>,
     snapshots: Snapshots,
     /// The snapshot that was read at start: installing it need not write it again.
@@ -39,16 +38,11 @@ pub(crate) struct StateMachine {
 }
 
 impl StateMachine {
-    pub(crate) fn new(
-        view: Arc<ArcSwap<State>>,
-        deliveries: Arc<Deliveries>,
-        snapshots: Snapshots,
-    ) -> Self {
+    pub(crate) fn new(view: Arc<View>, deliveries: Arc<Deliveries>, snapshots: Snapshots) -> Self {
         Self {
-            state: State::clone(&view.load()),
+            view,
             applied: None,
             membership: StoredMembership::default(),
-            view,
             deliveries,
             snapshots,
             kept: None,
@@ -67,9 +61,9 @@ impl StateMachine {
         let index = entry.log_id.index;
         let mut applied = Applied::default();
         match &entry.payload {
-            EntryPayload::Blank => self.state.advance_to(index),
+            EntryPayload::Blank => self.view.change(|state| state.advance_to(index)),
             EntryPayload::Membership(membership) => {
-                self.state.advance_to(index);
+                self.view.change(|state| state.advance_to(index));
                 self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
             }
             EntryPayload::Normal(data) => {
@@ -96,17 +90,21 @@ impl StateMachine {
             }
             None => decode_proposal(bytes)?,
         };
-        if self.deliveries.planted == Some(PlantedBug::NoDedup)
-            && let Some(node) = self.state.node(proposal.node)
-        {
-            proposal.first_seq = node.last_seq + 1;
+        if self.deliveries.planted == Some(PlantedBug::NoDedup) {
+            let last_seq = |state: &State| state.node(proposal.node).map(|node| node.last_seq);
+            if let Some(last_seq) = self.view.glance(last_seq) {
+                proposal.first_seq = last_seq + 1;
+            }
         }
         let first_seq = proposal.first_seq;
         let proposer = Owner { node: proposal.node, incarnation: proposal.incarnation };
         if proposal.changes.iter().any(|change| matches!(change, Change::NodeDraining)) {
             batch.note_peers();
         }
-        match self.state.apply(index, proposal, &mut self.changes) {
+        let is_wide = proposal.changes.iter().any(Change::is_wide);
+        let apply = |state: &mut State| state.apply(index, proposal, &mut self.changes);
+        let verdict = if is_wide { self.view.change_aside(apply) } else { self.view.change(apply) };
+        match verdict {
             Verdict::Applied { .. } => {}
             Verdict::Refused { .. } => applied.refused = true,
             Verdict::Gap { expected } => {
@@ -119,7 +117,7 @@ impl StateMachine {
                 planted.displace_seam(&mut change.effects);
             }
             let place = Place::of(index, first_seq, change.seq);
-            batch.add(&self.deliveries, &self.state, place, proposer, change);
+            batch.add(&self.deliveries, &self.view, place, proposer, change);
         }
         Ok(())
     }
@@ -155,8 +153,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((self.applied, self.membership.clone()))
     }
 
-    /// Applies all entries that are ready, publishes one view of them, hands over their effects,
-    /// and answers their proposers: each of these once for the whole batch.
+    /// Applies all entries that are ready, hands over their effects, and answers their proposers:
+    /// each of these once for the whole batch.
     async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
@@ -171,8 +169,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let applied = self.apply_entry(&entry, &mut batch)?;
                 answers.extend(responder.map(|responder| (responder, applied)));
             }
-            self.view.store(Arc::new(self.state.clone()));
-            batch.deliver(&deliveries, &self.state).await;
+            batch.deliver(&deliveries, &self.view).await;
             for (responder, applied) in answers.drain(..) {
                 responder.send(applied);
             }
@@ -182,7 +179,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
-            state: self.state.clone(),
+            state: State::clone(&self.view.load()),
             meta: self.meta(),
             snapshots: self.snapshots.clone(),
             settler: self.settler.clone(),
@@ -192,17 +189,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let state = State::decode(snapshot.clone())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-            .with_session_keys(self.state.session_keys().clone());
+            .with_session_keys(self.view.glance(|state| state.session_keys().clone()));
         if self.kept.is_none() || self.kept != meta.last_log_id {
             self.snapshots.keep(Snapshot { meta: meta.clone(), snapshot }).await?;
             self.kept = meta.last_log_id;
         }
         info!(index = state.index(), "snapshot installed");
-        self.state = state;
+        self.view.change_aside(|view| *view = state);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.view.store(Arc::new(self.state.clone()));
-        self.deliveries.skipped_to(&self.state).await;
+        self.deliveries.skipped_to(&self.view.load()).await;
         Ok(())
     }
 

@@ -127,14 +127,14 @@ async fn tell(io: Io) {
 /// Has the cluster keep what this node's application is to be told; false if that could not be
 /// agreed now.
 async fn hear(cluster: &Cluster) -> bool {
-    let (raft, view) = (cluster.raft(), cluster.view());
-    let node = raft.node_id();
-    match view.alive(node) {
-        // It registers first.
-        None => true,
-        Some(incarnation) if view.hears_departed(Owner { node, incarnation }) => true,
-        Some(_) => raft.pump().propose(Change::HearDeparted).await.is_ok(),
-    }
+    let raft = cluster.raft();
+    let (node, view) = (raft.node_id(), cluster.view());
+    let is_heard = view.alive(node).is_none_or(|incarnation| {
+        // One that is not alive registers first.
+        view.hears_departed(Owner { node, incarnation })
+    });
+    drop(view);
+    is_heard || raft.pump().propose(Change::HearDeparted).await.is_ok()
 }
 
 /// Tells of all, as long as it is this node's turn; false if the cluster could not be told so.
@@ -146,6 +146,8 @@ async fn tell_all(io: &Io) -> bool {
         if departed.is_empty() || view.teller(raft.leader()) != Some(raft.node_id()) {
             return true;
         }
+        // The hooks may take minutes.
+        drop(view);
         run(io, &departed).await;
         if let Err(error) = raft.pump().propose(Change::DepartedTold { end }).await {
             debug!(%error, "sockets that are gone will be told of again");

@@ -161,7 +161,7 @@ async fn end_sessions(core: &Core) {
         if !core.leads() {
             continue;
         }
-        let view = core.view.load_full();
+        let view = core.view.load();
         let expired = view.expired_sessions((core.clock)()).take(MAX_EXPIRED_SESSIONS);
         for change in expired {
             if core.pump.propose_quiet(change).is_err() {
@@ -180,7 +180,7 @@ async fn end_windows(core: &Core) {
         if !core.leads() {
             continue;
         }
-        let view = core.view.load_full();
+        let view = core.view.load();
         let now_ms = (core.clock)();
         for change in view.expired_windows(now_ms).chain(view.expired_departures(now_ms)) {
             // What is refused now is proposed again at the next tick.

@@ -31,7 +31,7 @@ pub(super) async fn watch_names(core: &Core) {
     let mut known = Known::default();
     loop {
         ticks.tick().await;
-        let view = core.view.load_full();
+        let view = core.view.load();
         let name = &core.member.name;
         for other in known.look(namesakes(&view, core.me, name).collect()) {
             let address = view.node(other).map(|row| row.up.address.to_string());

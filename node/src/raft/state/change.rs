@@ -184,6 +184,19 @@ impl Change {
         "departed_told",
     ];
 
+    /// Whether the time that it takes to apply may grow with the number of sockets, or of what is kept.
+    pub fn is_wide(&self) -> bool {
+        matches!(
+            self,
+            Self::NodeUp(_)
+                | Self::NodeDown { .. }
+                | Self::JoinMatching { .. }
+                | Self::LeaveMatching { .. }
+                | Self::DisconnectMatching { .. }
+                | Self::WindowExpired { .. }
+        )
+    }
+
     /// Its place in [`KINDS`](Self::KINDS).
     pub fn kind(&self) -> usize {
         match self {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
@@ -14,13 +13,14 @@ use crate::raft::state::State;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::storage::{MemoryDisk, Storage};
 use crate::raft::types::TypeConfig;
+use crate::raft::view::View;
 
 struct OnDisk(Durability);
 
 struct InMemory;
 
 fn open(storage: &Storage) -> (LogStore, StateMachine) {
-    let view = Arc::new(ArcSwap::from_pointee(State::default()));
+    let view = Arc::new(View::new(State::default()));
     let snapshots = storage.open_snapshots().unwrap();
     let machine = StateMachine::new(view, Arc::new(Deliveries::new(0)), snapshots);
     (storage.open_log().unwrap(), machine)
