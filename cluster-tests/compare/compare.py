@@ -84,8 +84,8 @@ class Contestant:
 
 
 def environment():
-    """Flotilla's logs are written, not synced, as in the local cluster: the others keep none."""
-    return {"FLOTILLA_RAFT__DURABILITY": "os"} | os.environ
+    """Flotilla's logs are written, not synced, and threads do not interrupt one another, as in the local cluster."""
+    return {"FLOTILLA_RAFT__DURABILITY": "os", "FLOTILLA_NODE__SCHEDULING": "batch"} | os.environ
 
 
 def socketioxide(options):

@@ -8,6 +8,7 @@ use clap::Parser as _;
 use flotilla::config::{Args, Config};
 use flotilla::limits;
 use flotilla::node::Node;
+use flotilla::scheduling::schedule;
 use flotilla::server::Io;
 use flotilla::telemetry;
 use tokio::runtime::Builder;
@@ -29,6 +30,7 @@ fn run(register: fn(&Io)) -> Result<(), Box<dyn Error>> {
     let config = Config::load(&Args::parse())?;
     telemetry::start_log(&config.log)?;
     limits::raise_open_files();
+    schedule(config.node.scheduling);
     let threads = config.node.threads();
     let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {

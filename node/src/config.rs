@@ -20,6 +20,7 @@ use crate::adapter::{DeliveryMode, OutboxLimits, OutboxPolicy, RecoveryConfig};
 use crate::engineio::EngineConfig;
 use crate::raft::config::{ClusterConfig, RaftConfig};
 use crate::raft::state::KEPT_PACKET_BYTES;
+use crate::scheduling::Scheduling;
 use crate::server::SessionConfig;
 use crate::socketio::ParserChoice;
 
@@ -89,6 +90,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Threads that serve clients, beside raft's own; all cores but one, if absent.
     pub threads: Option<NonZeroUsize>,
+    /// How the system gives the node's threads their turns.
+    pub scheduling: Scheduling,
 }
 
 impl NodeConfig {
@@ -101,7 +104,7 @@ impl NodeConfig {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { name: "n1".to_owned(), threads: None }
+        Self { name: "n1".to_owned(), threads: None, scheduling: Scheduling::default() }
     }
 }
 

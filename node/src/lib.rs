@@ -22,6 +22,7 @@ pub mod node;
 pub mod peers;
 pub mod raft;
 pub mod random;
+pub mod scheduling;
 pub mod server;
 pub mod socketio;
 pub mod telemetry;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::Parser;
 use flotilla::config::{Args, Command, Config, ConfigError};
 use flotilla::node::Node;
+use flotilla::scheduling::schedule;
 use flotilla::{limits, raft, telemetry};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -52,6 +53,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(args)?;
     telemetry::start_log(&config.log)?;
     limits::raise_open_files();
+    schedule(config.node.scheduling);
     let runtime = Builder::new_multi_thread()
         .worker_threads(config.node.threads())
         .thread_name("clients")

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Top to bottom; a part may use those below it.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 16] = [
     "config",
     "apps",
     "server",
@@ -18,6 +18,7 @@ const PARTS: [&str; 15] = [
     "socketio",
     "engineio",
     "limits",
+    "scheduling",
     "net",
     "metrics",
     "random",

@@ -83,6 +83,7 @@ const WORDS: &[&str] = &[
     "engine.cookie.same_site",
     "log.format",
     "namespaces.\"/\".delivery",
+    "node.scheduling",
     "outbox.policy",
     "raft.durability",
     "session.cookie.same_site",
