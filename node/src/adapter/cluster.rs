@@ -185,15 +185,21 @@ impl Cluster {
         self.gathers.handle_node_down(node);
     }
 
-    /// Tells the cluster of a socket's `end`, which is a change: now, or once that can be agreed.
-    pub(super) fn end_socket(self: &Arc<Self>, end: Change) {
+    /// Tells the cluster of a socket's `end`, which is a change: now, or once that can be agreed. What `lingers` may wait
+    /// a moment for others.
+    pub(super) fn end_socket(self: &Arc<Self>, end: Change, lingers: bool) {
         let (waiter, _receipt) = Receipt::pending();
         let (cluster, again) = (self.clone(), end.clone());
         let waiter = waiter.then(move |answer| match answer {
             Err(error) if error.is_final() => cluster.postpone_end(again, *error),
             Ok(_) | Err(_) => {}
         });
-        self.raft.pump().propose_with(end, waiter);
+        let pump = self.raft.pump();
+        if lingers {
+            pump.propose_lingering(end, waiter);
+        } else {
+            pump.propose_with(end, waiter);
+        }
     }
 
     fn postpone_end(self: &Arc<Self>, end: Change, error: ProposeError) {
@@ -218,7 +224,7 @@ impl Cluster {
     pub fn settle(self: &Arc<Self>) {
         let ended = std::mem::take(&mut *self.unsettled());
         for end in ended {
-            self.end_socket(end);
+            self.end_socket(end, false);
         }
     }
 

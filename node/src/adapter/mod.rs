@@ -25,7 +25,7 @@ pub use encoded::Encoded;
 pub use encoder::Encoder;
 pub use gathers::Gathering;
 pub use local::{Local, Plane};
-pub use namespace::{Adapter, DeliveryMode, EmitFlags};
+pub use namespace::{Adapter, Brought, DeliveryMode, EmitFlags};
 pub use outbox::{Outbox, OutboxLimits, OutboxPolicy, OutboxSize, Pushed};
 pub use projection::{Part, Projector};
 pub use questions::{Asked, Reply};

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytestring::ByteString;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
@@ -49,6 +50,16 @@ pub struct EmitFlags {
     pub local: bool,
     /// By itself no reason to compress a response that it is in.
     pub uncompressed: bool,
+}
+
+/// The session with which a socket comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Brought {
+    pub id: SessionId,
+    /// The session is made if it is not there, and outlives its sockets by so much.
+    pub keep: Option<Duration>,
+    /// A change of it is on its way.
+    pub is_written: bool,
 }
 
 /// One namespace on this node, and its way to the others.
@@ -145,19 +156,28 @@ impl Adapter {
 
     /// Makes a socket known to the cluster. Once that is agreed, the delivery task queues its
     /// CONNECT and moves it to [`Phase::Connected`].
+    ///
+    /// Where packets need no agreement ([`DeliveryMode::Direct`]) the CONNECT is queued at once, if that can be
+    /// expected to be agreed, and the change lingers for others.
     pub fn connect(&self, recipient: Arc<Recipient>, session: SessionId, rooms: Rooms) -> Receipt {
-        self.connect_with_session(recipient, session, None, rooms)
+        let session = Brought { id: session, keep: None, is_written: false };
+        self.connect_with_session(recipient, session, rooms)
     }
 
-    /// The same. With `keep` the session is made if it is not there, and outlives its sockets by
-    /// so much.
+    /// The same.
     pub fn connect_with_session(
         &self,
         recipient: Arc<Recipient>,
-        session: SessionId,
-        keep: Option<Duration>,
+        session: Brought,
         rooms: Rooms,
     ) -> Receipt {
+        let Brought { id: session, keep, is_written } = session;
+        // Nobody looks for a socket that is in no room and whose session has nothing in it.
+        let is_welcome = self.welcomes()
+            && rooms.is_empty()
+            && keep.is_none()
+            && !is_written
+            && self.cluster.raft.glance(|state| state.session(session).is_none());
         let connecting = Connecting::new(recipient);
         let up = SocketUp {
             socket: connecting.recipient.id,
@@ -168,18 +188,75 @@ impl Adapter {
             rooms,
             recovery: self.recovery.as_ref().map(Recovery::terms),
         };
-        self.propose_connecting(connecting, Change::SocketUp(Box::new(up)))
+        self.propose_connecting(connecting, Change::SocketUp(Box::new(up)), is_welcome)
     }
 
-    /// Proposes the change after which the delivery task lets a socket in.
-    pub(super) fn propose_connecting(&self, socket: Connecting, change: Change) -> Receipt {
+    /// Proposes the change after which the delivery task lets a socket in. One that `is_welcome` takes part before.
+    ///
+    /// Nothing that others send passes by a socket of which only its own node knows: that node's own packets find it,
+    /// and others' go to [all nodes](Self::may_be_unknown) if they may be for it. So it is in no room yet, and has no
+    /// session by which it could be found.
+    pub(super) fn propose_connecting(
+        &self,
+        socket: Connecting,
+        change: Change,
+        is_welcome: bool,
+    ) -> Receipt {
         // Held while proposing, so that the end of its connection comes before or after both.
         let mut connecting = self.connecting();
-        if socket.recipient.phase() != Phase::Connecting {
+        if socket.recipient.phase() > Phase::Connected {
             return Receipt::refused(ProposeError::NoQuorum);
         }
-        connecting.insert((socket.recipient.id, socket.recipient.claim), socket);
-        self.propose(change)
+        let is_new = socket.recipient.phase() == Phase::Connecting;
+        let welcome = (is_welcome && is_new).then(|| self.connect_packet(&socket));
+        let recipient = socket.recipient.clone();
+        connecting.insert((recipient.id, recipient.claim), socket);
+        let Some(connect) = welcome else { return self.propose(change) };
+        match self.cluster.raft.pump().try_propose_lingering(change) {
+            Ok(receipt) => {
+                self.local.insert(recipient, &[], None, |recipient| {
+                    // In this order, as when it is let in.
+                    recipient.advance(Phase::Welcomed);
+                    recipient.outbox.push_news(connect);
+                });
+                receipt
+            }
+            Err(error) => Receipt::refused(error),
+        }
+    }
+
+    /// Whether sockets may be welcomed here before the cluster knows them.
+    fn welcomes(&self) -> bool {
+        self.mode == DeliveryMode::Direct && self.recovery.is_none()
+    }
+
+    /// A socket that was welcomed cannot be made known for now, or has no time for it: it goes on all the same, as those do
+    /// that were known when the quorum was lost. False if it was not welcomed, or is over.
+    pub fn go_on_unknown(&self, recipient: &Recipient) -> bool {
+        let phase = recipient.phase();
+        if !self.welcomes() {
+            return false;
+        }
+        if phase == Phase::Welcomed && recipient.advance(Phase::Connected) {
+            recipient.outbox.nudge();
+        }
+        (Phase::Welcomed..=Phase::Connected).contains(&phase)
+    }
+
+    /// Whether there may be sockets here that the cluster does not know.
+    fn has_unknown(&self) -> bool {
+        self.welcomes() && !self.connecting().is_empty()
+    }
+
+    fn is_unknown(&self, id: &SocketId) -> bool {
+        self.connecting().contains_key(&(*id, 0))
+    }
+
+    /// Has the cluster know of sockets that were welcomed without waiting for others to go with them.
+    pub fn hurry(&self) {
+        if self.welcomes() {
+            self.cluster.raft.pump().hurry();
+        }
     }
 
     /// A socket of this node is over, for whatever reason.
@@ -194,9 +271,15 @@ impl Adapter {
         let was_connecting = connecting.remove(&(recipient.id, recipient.claim)).is_some();
         let was_connected = (Phase::Connected..Phase::Rejected).contains(&recipient.phase());
         recipient.advance(Phase::Gone);
-        // Otherwise the cluster never heard of it.
-        if was_connecting || was_connected {
-            self.cluster.end_socket(end);
+        // Nobody waits for it, but where a client could come back to a socket that it has said goodbye to.
+        let lingers = self.recovery.is_none();
+        if was_connecting {
+            // It may be over before the cluster has heard of it.
+            if !(self.welcomes() && self.cluster.raft.pump().withdraw(recipient.id)) {
+                self.cluster.end_socket(end, lingers);
+            }
+        } else if was_connected {
+            self.cluster.end_socket(end, lingers);
         }
         drop(connecting);
         self.local.remove_recipient(recipient);
@@ -263,9 +346,12 @@ impl Adapter {
         let (waiter, receipt) = Receipt::pending();
         let (adapter, mine) = (self.clone(), target.clone());
         let waiter = waiter.then(move |answer| {
-            if matches!(answer, Err(error) if error.is_final()) {
+            let is_refused = matches!(answer, Err(error) if error.is_final());
+            if is_refused || adapter.has_unknown() {
                 for id in adapter.local.matching(&mine, Plane::Direct) {
-                    adapter.disconnect_local(&id, close);
+                    if is_refused || adapter.is_unknown(&id) {
+                        adapter.disconnect_local(&id, close);
+                    }
                 }
             }
         });
@@ -395,7 +481,7 @@ impl Adapter {
         let is_fresh = raft.is_fresh();
         let view = raft.view();
         let me = raft.node_id();
-        if is_fresh {
+        if is_fresh && !self.may_be_unknown(&view, target) {
             view.nodes_of_target(&self.name, target)
                 .into_iter()
                 .filter(|node| *node != me)
@@ -406,6 +492,18 @@ impl Adapter {
                 .filter(|node| *node != me && view.alive(*node).is_some())
                 .collect()
         }
+    }
+
+    /// Whether a socket may be meant that another node has welcomed, and the cluster does not know yet: it is in no room
+    /// but the one of its id, and has no session that is known.
+    fn may_be_unknown(&self, view: &State, target: &Target) -> bool {
+        let is_unknown = |room: &ByteString| {
+            room.parse::<SocketId>()
+                .is_ok_and(|id| view.socket(id).is_none() && self.local.get(&id).is_none())
+        };
+        let is_for_all = target.rooms.is_empty()
+            && target.filter.as_ref().is_none_or(|filter| filter.pairs().is_empty());
+        self.welcomes() && (is_for_all || target.rooms.iter().any(is_unknown))
     }
 
     /// Hands a packet to this node's sockets that are meant: one encode, whatever their number.
@@ -454,17 +552,26 @@ impl Adapter {
         self.hearing.load(Ordering::Relaxed) > 0
     }
 
-    /// Lets a connecting socket in: it takes part, and its CONNECT is queued.
+    /// Lets a connecting socket in: it takes part, and its CONNECT is queued if it was not yet.
     pub(super) fn let_in(
         &self,
         id: &SocketId,
-        rooms: &[bytestring::ByteString],
+        rooms: &[ByteString],
         session: Option<Arc<crate::raft::state::SessionValue>>,
     ) {
         // Held, so that the end of its connection comes before all of this or after it.
         let mut connecting = self.connecting();
         // A connection that ended in the meantime has proposed the socket's end already.
         let Some(socket) = connecting.remove(&(*id, 0)) else { return };
+        if socket.recipient.phase() != Phase::Connecting {
+            if let Some(session) = session {
+                self.local.set_session(id, session);
+            }
+            if socket.recipient.advance(Phase::Connected) {
+                socket.recipient.outbox.nudge();
+            }
+            return;
+        }
         let connect = self.connect_packet(&socket);
         self.local.insert(socket.recipient, rooms, session, |recipient| {
             // In this order: the client may answer its CONNECT at once, and nothing may overtake it.

@@ -15,19 +15,23 @@ use crate::socketio::Payload;
 pub enum Phase {
     /// Middleware runs, or the change that makes it known is on its way.
     Connecting = 0,
-    /// Its CONNECT has been queued: it takes part.
-    Connected = 1,
+    /// Its CONNECT has been queued, and it takes part in what needs no agreement; the change that makes it known is
+    /// on its way.
+    Welcomed = 1,
+    /// The cluster knows it, or it [goes on](super::Adapter::go_on_unknown) without, and its CONNECT has been queued: it
+    /// takes part.
+    Connected = 2,
     /// The application disconnected it: its DISCONNECT has been queued, its connection cleans up.
-    Disconnected = 2,
+    Disconnected = 3,
     /// The application closed its connection with it.
-    Closed = 3,
+    Closed = 4,
     /// The namespace did not let it in; its CONNECT_ERROR has been queued.
-    Rejected = 4,
+    Rejected = 5,
     /// The cluster did not give it back to the client that asked for it: a new socket takes its
     /// place.
-    NotRecovered = 5,
+    NotRecovered = 6,
     /// It is over.
-    Gone = 6,
+    Gone = 7,
 }
 
 /// What the layer above keeps for a socket, to be found by whoever has its recipient.
@@ -115,13 +119,19 @@ impl Recipient {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Connecting,
-            1 => Phase::Connected,
-            2 => Phase::Disconnected,
-            3 => Phase::Closed,
-            4 => Phase::Rejected,
-            5 => Phase::NotRecovered,
+            1 => Phase::Welcomed,
+            2 => Phase::Connected,
+            3 => Phase::Disconnected,
+            4 => Phase::Closed,
+            5 => Phase::Rejected,
+            6 => Phase::NotRecovered,
             _ => Phase::Gone,
         }
+    }
+
+    /// Whether its application has not met it yet, and may.
+    pub fn is_coming(&self) -> bool {
+        self.phase() <= Phase::Welcomed
     }
 
     /// Moves on to `phase`; false if the socket is there already, or further.

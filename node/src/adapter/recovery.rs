@@ -257,7 +257,7 @@ impl Adapter {
             renews: false,
         };
         let connecting = Connecting { recipient, pid: claim.pid, seam: claim.seam };
-        self.propose_connecting(connecting, Change::SocketClaim(Box::new(change)))
+        self.propose_connecting(connecting, Change::SocketClaim(Box::new(change)), false)
     }
 
     /// The cluster did not give a socket back: false if its client is not there any more.

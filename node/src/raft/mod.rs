@@ -129,6 +129,11 @@ impl Raft {
         self.core.view.load()
     }
 
+    /// Looks at what the [`view`](Self::view) shows without keeping it. Applying waits meanwhile.
+    pub(crate) fn glance<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.core.view.glance(look)
+    }
+
     /// How far the [`view`](Self::view) is in the log, at least.
     pub fn applied_index(&self) -> u64 {
         self.core.view.index()

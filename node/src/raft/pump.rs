@@ -16,7 +16,7 @@ use super::deliveries::{Deliveries, Standing};
 use super::planted::PlantedBug;
 use super::proposer::{Failed, Propose};
 use super::receipt::{ProposeError, Receipt, Waiter};
-use super::state::{Change, Incarnation, NodeId, Owner, Proposal};
+use super::state::{Change, Incarnation, NodeId, Owner, Proposal, SocketId};
 use super::types::Applied;
 use super::wire::encode_proposal;
 use crate::metrics;
@@ -34,6 +34,13 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// So many changes in one entry are a crowd.
 const CROWD: usize = 4;
+
+/// A change that is not urgent waits at most so long for others: what a round of replication costs hardly depends on what
+/// it carries.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// So many changes are looked at to take one back.
+const MAX_WITHDRAW_SCAN: usize = 512;
 
 /// What a change without texts takes in the queue and in an entry, at most.
 const CHANGE_BYTES: usize = 96;
@@ -71,6 +78,8 @@ struct Shared {
 struct Queue {
     changes: VecDeque<Queued>,
     bytes: usize,
+    /// Nothing that is queued need go before.
+    lingers_until: Option<Instant>,
     /// Set while changes are refused, and why.
     refusal: Option<ProposeError>,
 }
@@ -81,6 +90,14 @@ struct Queued {
     bytes: usize,
     waiter: Option<Waiter>,
     deadline: Instant,
+}
+
+/// How soon a change has to go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    Now,
+    /// Once another has to, or after [`LINGER`].
+    Lingers,
 }
 
 /// When a change is taken.
@@ -95,8 +112,12 @@ enum Entry {
 impl Pump {
     /// It refuses everything until it is opened.
     pub(crate) fn new(limits: PumpLimits) -> Self {
-        let queue =
-            Queue { changes: VecDeque::new(), bytes: 0, refusal: Some(ProposeError::NoQuorum) };
+        let queue = Queue {
+            changes: VecDeque::new(),
+            bytes: 0,
+            lingers_until: None,
+            refusal: Some(ProposeError::NoQuorum),
+        };
         let idle = watch::Sender::new(true);
         let shared = Shared { queue: Mutex::new(queue), filled: Notify::new(), idle, limits };
         Self { shared: Arc::new(shared) }
@@ -111,22 +132,74 @@ impl Pump {
 
     /// Proposes a change whose end `waiter` hears of, be it refused at once.
     pub fn propose_with(&self, change: Change, waiter: Waiter) {
-        if let Err((error, Some(waiter))) = self.push(change, Some(waiter), Entry::Open) {
+        if let Err((error, Some(waiter))) = self.push(change, Some(waiter), Entry::Open, Haste::Now)
+        {
             waiter.answer(Err(error));
         }
+    }
+
+    /// Proposes a change that need not go by itself: it keeps its place, and waits a little for others to go with.
+    pub fn propose_lingering(&self, change: Change, waiter: Waiter) {
+        if let Err((error, Some(waiter))) =
+            self.push(change, Some(waiter), Entry::Open, Haste::Lingers)
+        {
+            waiter.answer(Err(error));
+        }
+    }
+
+    /// The same, unless it is refused at once.
+    pub fn try_propose_lingering(&self, change: Change) -> Result<Receipt, ProposeError> {
+        let (waiter, receipt) = Receipt::pending();
+        match self.push(change, Some(waiter), Entry::Open, Haste::Lingers) {
+            Ok(()) => Ok(receipt),
+            Err((error, _waiter)) => Err(error),
+        }
+    }
+
+    /// Has what lingers go now.
+    pub fn hurry(&self) {
+        let was_lingering = self.shared.lock().lingers_until.take().is_some();
+        if was_lingering {
+            self.shared.filled.notify_one();
+        }
+    }
+
+    /// Takes back the change that makes a socket known, if it still lingers among the last. Its receipt says that there is no quorum,
+    /// which is as final.
+    pub fn withdraw(&self, socket: SocketId) -> bool {
+        let mut queue = self.shared.lock();
+        if queue.lingers_until.is_none() {
+            return false;
+        }
+        let is_its =
+            |queued: &Queued| matches!(&queued.change, Change::SocketUp(up) if up.socket == socket);
+        // Without a leader there may be thousands.
+        let first = queue.changes.len().saturating_sub(MAX_WITHDRAW_SCAN);
+        let found = queue.changes.range(first..).rposition(is_its);
+        let Some(queued) = found.and_then(|at| queue.changes.remove(first + at)) else {
+            return false;
+        };
+        queue.bytes -= queued.bytes;
+        drop(queue);
+        if let Some(waiter) = queued.waiter {
+            waiter.answer(Err(ProposeError::NoQuorum));
+        }
+        true
     }
 
     /// The same, also while this node is fenced: so it comes before all that is proposed once the
     /// pump is open.
     pub fn propose_ahead(&self, change: Change, waiter: Waiter) {
-        if let Err((error, Some(waiter))) = self.push(change, Some(waiter), Entry::Ahead) {
+        if let Err((error, Some(waiter))) =
+            self.push(change, Some(waiter), Entry::Ahead, Haste::Now)
+        {
             waiter.answer(Err(error));
         }
     }
 
     /// Proposes a change whose fate nobody will ask for.
     pub fn propose_quiet(&self, change: Change) -> Result<(), ProposeError> {
-        self.push(change, None, Entry::Open).map_err(|(error, _waiter)| error)
+        self.push(change, None, Entry::Open, Haste::Now).map_err(|(error, _waiter)| error)
     }
 
     /// Gives the waiter back if the change is refused.
@@ -135,10 +208,12 @@ impl Pump {
         change: Change,
         waiter: Option<Waiter>,
         entry: Entry,
+        haste: Haste,
     ) -> Result<(), (ProposeError, Option<Waiter>)> {
         let limits = &self.shared.limits;
         let bytes = CHANGE_BYTES + texts_len(&change);
-        let deadline = Instant::now() + limits.timeout;
+        let now = Instant::now();
+        let deadline = now + limits.timeout;
         let mut queue = self.shared.lock();
         let is_exempt = entry == Entry::Ahead && queue.refusal == Some(ProposeError::NoQuorum);
         if let Some(error) = queue.refusal.filter(|_| !is_exempt) {
@@ -152,8 +227,17 @@ impl Pump {
         queue.bytes += bytes;
         queue.changes.push_back(Queued { change, bytes, waiter, deadline });
         let was_empty = queue.changes.len() == 1;
+        let wakes = match haste {
+            Haste::Now => queue.lingers_until.take().is_some() || was_empty,
+            Haste::Lingers => {
+                if was_empty {
+                    queue.lingers_until = Some(now + LINGER);
+                }
+                was_empty
+            }
+        };
         drop(queue);
-        if was_empty {
+        if wakes {
             self.shared.filled.notify_one();
         }
         Ok(())
@@ -179,6 +263,7 @@ impl Pump {
         }
         queue.refusal = Some(ProposeError::NoQuorum);
         queue.bytes = 0;
+        queue.lingers_until = None;
         let refused = std::mem::take(&mut queue.changes);
         drop(queue);
         for queued in refused {
@@ -195,6 +280,7 @@ impl Pump {
                 self.shared.idle.send_replace(false);
             }
         }
+        self.hurry();
         let mut idle = self.shared.idle.subscribe();
         // The pump's task holds the sender as long as it runs.
         let _ = idle.wait_for(|idle| *idle).await;
@@ -219,6 +305,12 @@ impl Pump {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("nothing panics while it holds the queue")
+    }
+
+    /// Until when what is queued lingers, if it does.
+    fn lingers_until(&self, now: Instant) -> Option<Instant> {
+        let queue = self.lock();
+        queue.lingers_until.filter(|until| *until > now && !queue.changes.is_empty())
     }
 
     /// Refuses what has waited too long; returns when the next change will have.
@@ -252,6 +344,7 @@ impl Shared {
         }
         let batch: Vec<Queued> = queue.changes.drain(..count).collect();
         queue.bytes -= batch.iter().map(|queued| queued.bytes).sum::<usize>();
+        queue.lingers_until = None;
         self.idle.send_replace(batch.is_empty());
         batch
     }
@@ -377,23 +470,26 @@ impl<P: Propose> PumpTask<P> {
     async fn next_batch(&mut self) -> InFlight {
         loop {
             let next_expiry = self.expire(self.next_seq);
-            if !self.shared.lock().changes.is_empty() {
-                self.proposer.gather(self.crowded).await;
-            }
-            let live = self.standing.borrow_and_update().live;
-            if let Some(incarnation) = live {
-                let batch = self.shared.take();
-                if !batch.is_empty() {
-                    self.crowded = batch.len() >= CROWD;
-                    return self.number(incarnation, batch);
+            let lingers_until = self.shared.lingers_until(Instant::now());
+            if lingers_until.is_none() {
+                if !self.shared.lock().changes.is_empty() {
+                    self.proposer.gather(self.crowded).await;
                 }
-            } else if self.shared.lock().changes.is_empty() {
-                self.shared.idle.send_replace(true);
+                let live = self.standing.borrow_and_update().live;
+                if let Some(incarnation) = live {
+                    let batch = self.shared.take();
+                    if !batch.is_empty() {
+                        self.crowded = batch.len() >= CROWD;
+                        return self.number(incarnation, batch);
+                    }
+                } else if self.shared.lock().changes.is_empty() {
+                    self.shared.idle.send_replace(true);
+                }
             }
             tokio::select! {
                 () = self.shared.filled.notified() => {}
                 _ = self.standing.changed() => {}
-                () = sleep_until(next_expiry) => {}
+                () = sleep_until(earlier(next_expiry, lingers_until)) => {}
             }
         }
     }

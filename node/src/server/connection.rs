@@ -23,7 +23,7 @@ use super::middleware::{BoxMiddleware, ConnectError};
 use super::namespace::NamespaceInner;
 use super::session::{NoSession, Seat};
 use super::socket::Socket;
-use crate::adapter::{Adapter, Claim, Encoded, Outbox, Phase, Recipient};
+use crate::adapter::{Adapter, Brought, Claim, Encoded, Outbox, Phase, Recipient};
 use crate::engineio::{CloseReason, Message, Revision, TransportKind};
 use crate::metrics;
 use crate::raft::ProposeError;
@@ -51,6 +51,8 @@ pub(crate) struct Connection {
 
 struct Slot {
     socket: Socket,
+    /// Its core knows that its CONNECT is answered.
+    welcomed: bool,
     /// Its core knows that it is connected, and its connect handler has been called.
     entered: bool,
     /// Keeps a dynamic namespace.
@@ -88,6 +90,7 @@ impl Connection {
             match output {
                 Output::Connect { namespace, auth } => self.handle_connect(namespace, auth),
                 Output::Event { namespace, id, payload } => {
+                    self.meet(&namespace);
                     self.handle_event(&namespace, id, &payload)
                 }
                 Output::Ack { namespace, id, payload } => {
@@ -96,7 +99,10 @@ impl Connection {
                         namespace.handle_ack(slot.socket.recipient(), id, payload);
                     }
                 }
-                Output::Disconnect { namespace } => self.end(&namespace, Reason::CLIENT),
+                Output::Disconnect { namespace } => {
+                    self.meet_unless_quiet(&namespace);
+                    self.end(&namespace, Reason::CLIENT);
+                }
                 Output::Close(error) => {
                     metrics::protocol_error(error.as_str());
                     debug!(sid = %self.shared.handshake.sid, %error, "client broke the protocol");
@@ -198,7 +204,7 @@ impl Connection {
             // It travels with the change that makes the socket known.
             drop(socket.join(alias));
         }
-        self.sockets.push(Slot { socket: socket.clone(), entered: false, stay });
+        self.sockets.push(Slot { socket: socket.clone(), welcomed: false, entered: false, stay });
         let connecting = async move {
             if take_session(&socket, wish).await {
                 connect(socket, middleware, claim).await;
@@ -245,16 +251,30 @@ impl Connection {
         let mut place = 0;
         while let Some(slot) = self.sockets.get_mut(place) {
             let phase = slot.socket.recipient().phase();
-            if phase == Phase::Connecting || (phase == Phase::Connected && slot.entered) {
+            let is_seen = match phase {
+                Phase::Connecting => true,
+                Phase::Welcomed => slot.welcomed,
+                Phase::Connected => slot.entered,
+                _ => false,
+            };
+            if is_seen {
                 place += 1;
                 continue;
             }
             let socket = slot.socket.clone();
             match phase {
                 Phase::Connecting => {}
+                Phase::Welcomed => {
+                    slot.welcomed = true;
+                    was_let_in = true;
+                    self.core.handle_welcomed(socket.namespace_name());
+                    if self.core.holds_events() {
+                        self.hurry();
+                    }
+                }
                 Phase::Connected => {
                     slot.entered = true;
-                    was_let_in = true;
+                    was_let_in |= !slot.welcomed;
                     self.enter(&socket);
                 }
                 Phase::Rejected => {
@@ -329,7 +349,7 @@ impl Connection {
             return;
         };
         // A dynamic namespace may end with its last stay, once the socket has left.
-        let Slot { socket, entered, stay: _stay } = self.sockets.remove(place);
+        let Slot { socket, welcomed: _, entered, stay: _stay } = self.sockets.remove(place);
         let context = Context { socket: &socket, occasion: Occasion::Disconnect { reason } };
         if entered {
             for handler in &socket.disconnecting_handlers() {
@@ -348,6 +368,34 @@ impl Connection {
         socket.drop_handlers();
     }
 
+    /// A client that was welcomed leaves before the cluster knows it, or its events come: its application meets it now.
+    fn meet(&mut self, namespace: &str) {
+        let is_its = |slot: &&mut Slot| slot.socket.namespace_name() == namespace;
+        let Some(slot) = self.sockets.iter_mut().find(is_its).filter(|slot| !slot.entered) else {
+            return;
+        };
+        let socket = slot.socket.clone();
+        if socket.namespace_inner().adapter.go_on_unknown(socket.recipient()) {
+            slot.entered = true;
+            self.enter(&socket);
+        }
+    }
+
+    /// The same, where the application hears of a client that comes and goes.
+    fn meet_unless_quiet(&mut self, namespace: &str) {
+        let is_quiet = |slot: &Slot| slot.socket.namespace_inner().connects_quietly();
+        if self.slot(namespace).is_some_and(|slot| !is_quiet(slot)) {
+            self.meet(namespace);
+        }
+    }
+
+    /// The client waits for what welcomed sockets wait for.
+    fn hurry(&self) {
+        for slot in self.sockets.iter().filter(|slot| slot.welcomed && !slot.entered) {
+            slot.socket.namespace_inner().adapter.hurry();
+        }
+    }
+
     fn slot(&self, namespace: &str) -> Option<&Slot> {
         self.sockets.iter().find(|slot| slot.socket.namespace_name() == namespace)
     }
@@ -359,6 +407,9 @@ impl Client for Connection {
         // sends without waiting for answers needs no pause behind them.
         self.handle_wake();
         self.core.handle_message(message);
+        if self.core.holds_events() {
+            self.hurry();
+        }
         self.drain();
     }
 
@@ -387,6 +438,18 @@ impl Client for Connection {
     }
 
     fn handle_close(&mut self, reason: CloseReason) {
+        let names = |slot: &Slot| slot.socket.namespace_inner().name().clone();
+        let coming = self.sockets.iter().filter(|slot| !slot.entered).map(names);
+        let coming: SmallVec<[_; 1]> = coming.collect();
+        for name in coming {
+            if self.core.holds_events() {
+                self.meet(&name);
+            } else {
+                self.meet_unless_quiet(&name);
+            }
+        }
+        // What clients sent that the application has met only now.
+        self.drain();
         while let Some(slot) = self.sockets.first() {
             let name = slot.socket.namespace_inner().name().clone();
             let part = if is_recoverable(reason) {
@@ -494,7 +557,7 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
             metrics::CONNECTS_REFUSED.middleware.add(1);
             return reject(&socket, &error);
         }
-        if socket.recipient().phase() != Phase::Connecting {
+        if !socket.recipient().is_coming() {
             // The client is not there any more.
             return;
         }
@@ -511,9 +574,15 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
             Some(claim) => adapter.claim(recipient, claim),
             None => {
                 let keep = socket.hold().and_then(|hold| hold.to_make());
-                adapter.connect_with_session(recipient, socket.session_id(), keep, rooms.clone())
+                let id = socket.session_id();
+                let is_written = socket.io().drafts().has(id);
+                let session = Brought { id, keep, is_written };
+                adapter.connect_with_session(recipient, session, rooms.clone())
             }
         };
+        if !socket.namespace_inner().connects_quietly() {
+            adapter.hurry();
+        }
         match receipt.await {
             Ok(Outcome::UnknownSocket | Outcome::Lost) if claim.is_some() => {
                 if adapter.refuse_claim(socket.recipient()) {
@@ -530,10 +599,14 @@ async fn connect(socket: Socket, middleware: Vec<BoxMiddleware>, claim: Option<C
                 }
                 return;
             }
-            Err(error) if may_recover(error) && Instant::now() < give_up => {
-                if socket.recipient().phase() != Phase::Connecting {
-                    return;
-                }
+            // Its client has left, and may go on elsewhere.
+            Err(_) if socket.recipient().phase() > Phase::Connected => return,
+            // It may yet be agreed, and is acted on then.
+            Err(ProposeError::Timeout) if adapter.go_on_unknown(socket.recipient()) => return,
+            Err(error)
+                if may_recover(error)
+                    && (adapter.go_on_unknown(socket.recipient()) || Instant::now() < give_up) =>
+            {
                 tokio::time::sleep(CONNECT_RETRY).await;
             }
             Err(error) => {

@@ -85,6 +85,11 @@ impl Drafts {
         (object, revision)
     }
 
+    /// Whether this node has a write of it on the way.
+    pub(super) fn has(&self, id: SessionId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
     /// Proposes a change to what will stand there. True if nobody [settles](Self::settle) the
     /// session's writes yet.
     pub(super) fn write(

@@ -21,7 +21,7 @@ use super::receipts::{Agreed, EmitError};
 use super::remote::{FetchedSockets, RemoteSocket};
 use super::server_side::{self, ServerEvent, ServerHandlers};
 use super::socket::Socket;
-use crate::adapter::{Adapter, Projector, RoomEvent};
+use crate::adapter::{Adapter, Phase, Projector, RoomEvent};
 use crate::raft::state::{SocketId, Target};
 
 /// What an application registered for a namespace. Handlers are shared by all its sockets, so
@@ -176,6 +176,13 @@ impl NamespaceInner {
         self.registry.handlers()
     }
 
+    /// Whether nothing here is called when a socket comes, or goes.
+    pub(crate) fn connects_quietly(&self) -> bool {
+        let handlers = self.handlers();
+        let listeners = [&handlers.connect, &handlers.disconnecting, &handlers.disconnect];
+        handlers.companions.is_empty() && listeners.iter().all(|of| of.all().is_empty())
+    }
+
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -311,12 +318,17 @@ impl NamespaceHandle {
     /// The sockets of this node.
     pub fn sockets(&self) -> Vec<Socket> {
         let all = self.0.adapter.local_recipients(&Target::default());
-        all.iter().filter_map(|recipient| Socket::of(recipient)).collect()
+        all.iter()
+            .filter(|recipient| recipient.phase() != Phase::Welcomed)
+            .filter_map(|recipient| Socket::of(recipient))
+            .collect()
     }
 
     /// A socket of this node.
     pub fn socket(&self, id: SocketId) -> Option<Socket> {
-        Socket::of(&*self.0.adapter.local_recipient(&id)?)
+        let recipient = self.0.adapter.local_recipient(&id)?;
+        // Handlers have not met it yet.
+        if recipient.phase() == Phase::Welcomed { None } else { Socket::of(&recipient) }
     }
 
     /// The rooms that have members, on whatever node, each with their number, in the order of their

@@ -47,6 +47,8 @@ pub struct Limits {
     pub max_early_packets: u16,
     /// Bytes of those packets.
     pub max_early_bytes: u32,
+    /// Bytes of packets that came after a welcome, before the client was accepted.
+    pub max_welcomed_bytes: u32,
 }
 
 impl Default for Limits {
@@ -58,6 +60,7 @@ impl Default for Limits {
             max_attachment_bytes: 10_000_000,
             max_early_packets: 64,
             max_early_bytes: 1_000_000,
+            max_welcomed_bytes: 10_000_000,
         }
     }
 }
@@ -67,6 +70,8 @@ impl Default for Limits {
 enum State {
     /// CONNECT has come, and is not answered yet.
     Connecting,
+    /// It is answered, and events wait until the client is accepted.
+    Welcomed,
     Connected,
     /// We ended it. What the client had sent before it heard of that may still come.
     Left,
@@ -75,11 +80,15 @@ enum State {
 /// Packets that wait for the answer to their CONNECT.
 ///
 /// The official server answers a CONNECT that nothing holds up before it reads on, so clients may send at once. Here the
-/// answer waits for the cluster, and what comes meanwhile waits with it.
+/// client waits for the cluster, with the answer or behind it, and what comes meanwhile waits with it.
 #[derive(Debug, Default)]
 struct Early {
     waiting: VecDeque<(ByteString, Output)>,
-    bytes: usize,
+    /// How many came before the answer, and their bytes.
+    unanswered: usize,
+    unanswered_bytes: usize,
+    /// Of those that came after it.
+    welcomed_bytes: usize,
     /// Their namespaces have let the client in.
     ready: VecDeque<Output>,
 }
@@ -160,9 +169,23 @@ impl Client {
         }
     }
 
+    /// The client's CONNECT is answered, and the events that follow wait until it is accepted. It may answer what it
+    /// is sent, and leave.
+    pub fn handle_welcomed(&mut self, namespace: &str) {
+        if let Some(state @ State::Connecting) = self.state_mut(namespace) {
+            *state = State::Welcomed;
+            self.connect_by = None;
+        }
+    }
+
+    /// Whether anything waits for a client to be accepted.
+    pub fn holds_events(&self) -> bool {
+        self.early.is_some()
+    }
+
     /// The namespace's middleware let the client in. What the client has sent there already comes out now.
     pub fn handle_accepted(&mut self, namespace: &str) {
-        if let Some(state @ State::Connecting) = self.state_mut(namespace) {
+        if let Some(state @ (State::Connecting | State::Welcomed)) = self.state_mut(namespace) {
             *state = State::Connected;
             self.connect_by = None;
             let early = self.take_early(namespace);
@@ -270,7 +293,16 @@ impl Client {
             Packet::Disconnect { namespace } => {
                 let connected = self.check_connected(&namespace)?;
                 self.namespaces.retain(|(name, _)| *name != namespace);
-                Ok(connected.then_some(Output::Disconnect { namespace }))
+                let held = self.take_early(&namespace);
+                match &mut self.early {
+                    // What it sent before it left comes first.
+                    Some(early) if !held.is_empty() => {
+                        early.ready.extend(held);
+                        early.ready.push_back(Output::Disconnect { namespace });
+                        Ok(None)
+                    }
+                    Some(_) | None => Ok(connected.then_some(Output::Disconnect { namespace })),
+                }
             }
             Packet::Event(body) => {
                 let standing = self.standing(&body.namespace)?;
@@ -283,8 +315,12 @@ impl Client {
                     State::Connected if has_name => {
                         Ok(Some(Output::Event { namespace, id, payload }))
                     }
-                    State::Connecting if has_name => self.hold(namespace, id, payload),
-                    State::Connecting | State::Connected | State::Left => Ok(None),
+                    State::Connecting | State::Welcomed if has_name => {
+                        self.hold(standing, namespace, id, payload)
+                    }
+                    State::Connecting | State::Welcomed | State::Connected | State::Left => {
+                        Ok(None)
+                    }
                 }
             }
             Packet::Ack(body) => {
@@ -308,7 +344,7 @@ impl Client {
         }
         let is_full = self.namespaces.len() >= usize::from(self.limits.max_namespaces);
         match self.state_mut(&namespace) {
-            Some(State::Connecting | State::Connected) => {
+            Some(State::Connecting | State::Welcomed | State::Connected) => {
                 return Err(ProtocolError::AlreadyConnected);
             }
             Some(state @ State::Left) => *state = State::Connecting,
@@ -330,7 +366,7 @@ impl Client {
     /// `Ok(false)`: the packet was sent before the client heard that it is disconnected.
     fn check_connected(&mut self, namespace: &str) -> Result<bool, ProtocolError> {
         match self.standing(namespace)? {
-            State::Connected => Ok(true),
+            State::Welcomed | State::Connected => Ok(true),
             State::Left => Ok(false),
             State::Connecting => Err(ProtocolError::NotConnected),
         }
@@ -340,19 +376,31 @@ impl Client {
         self.state_mut(namespace).copied().ok_or(ProtocolError::NotConnected)
     }
 
-    /// Keeps an event until its CONNECT is answered.
+    /// Keeps an event until the client is accepted.
     fn hold(
         &mut self,
+        standing: State,
         namespace: ByteString,
         id: Option<u64>,
         payload: Payload,
     ) -> Result<Option<Output>, ProtocolError> {
         let early = self.early.get_or_insert_default();
         let attachments: usize = payload.attachments.iter().map(Bytes::len).sum();
-        early.bytes += payload.json.len() + attachments;
-        let is_full = early.waiting.len() >= usize::from(self.limits.max_early_packets);
-        if is_full || early.bytes > self.limits.max_early_bytes as usize {
-            return Err(ProtocolError::NotConnected);
+        let bytes = payload.json.len() + attachments;
+        if standing == State::Welcomed {
+            // As many as a client sends that knows that it is connected; one may be as large as it likes.
+            let is_first = early.welcomed_bytes == 0;
+            early.welcomed_bytes += size_of::<(ByteString, Output)>() + bytes;
+            if !is_first && early.welcomed_bytes > self.limits.max_welcomed_bytes as usize {
+                return Err(ProtocolError::TooManyEarlyEvents);
+            }
+        } else {
+            early.unanswered += 1;
+            early.unanswered_bytes += bytes;
+            let is_full = early.unanswered > usize::from(self.limits.max_early_packets);
+            if is_full || early.unanswered_bytes > self.limits.max_early_bytes as usize {
+                return Err(ProtocolError::NotConnected);
+            }
         }
         let event = Output::Event { namespace: namespace.clone(), id, payload };
         early.waiting.push_back((namespace, event));

@@ -42,6 +42,9 @@ pub enum ProtocolError {
     UnexpectedConnectError,
     #[error("too many namespaces")]
     TooManyNamespaces,
+    /// More events than can be held until the cluster knows the socket.
+    #[error("too many early events")]
+    TooManyEarlyEvents,
     /// No namespace was joined in time.
     #[error("connect timeout")]
     ConnectTimeout,
@@ -67,6 +70,7 @@ impl ProtocolError {
             Self::NotConnected => "not connected",
             Self::UnexpectedConnectError => "unexpected connect error",
             Self::TooManyNamespaces => "too many namespaces",
+            Self::TooManyEarlyEvents => "too many early events",
             Self::ConnectTimeout => "connect timeout",
         }
     }
@@ -93,6 +97,7 @@ impl From<ProtocolError> for CloseReason {
             | ProtocolError::NotConnected
             | ProtocolError::UnexpectedConnectError
             | ProtocolError::TooManyNamespaces
+            | ProtocolError::TooManyEarlyEvents
             | ProtocolError::ConnectTimeout => Self::ForcedServerClose,
         }
     }

@@ -2,6 +2,7 @@
 
 mod alone;
 mod renewal;
+mod welcome;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::raft::state::{Outcome, State};
+use crate::raft::state::{Outcome, Pid, Rooms, SessionId, SocketUp, State};
 use crate::raft::wire::decode_proposal;
 
 const ME: NodeId = 1;
@@ -213,7 +213,7 @@ async fn what_gathers_travels_as_one_entry() {
 async fn entries_are_bounded_and_a_large_change_travels_alone() {
     let bench = bench(&[Leader::Absent], Leader::Commits);
     let value = "x".repeat(400 << 10);
-    let session = crate::raft::state::SessionId::random();
+    let session = SessionId::random();
     let put = |len: usize| Change::SessionPut {
         session,
         expected: 9,
@@ -385,7 +385,7 @@ async fn queue_is_bounded_by_number_and_bytes() {
     assert_eq!(bench.pump.propose_quiet(change(4)), Err(ProposeError::Overloaded));
 
     let put = |len: usize| Change::SessionPut {
-        session: crate::raft::state::SessionId::random(),
+        session: SessionId::random(),
         expected: 0,
         salt: 0,
         value: "x".repeat(len).into(),
@@ -413,4 +413,105 @@ async fn drain_settles_what_was_taken_and_takes_no_more() {
     for receipt in receipts {
         assert_eq!(receipt.await, Ok(Outcome::Applied));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lingers_goes_after_a_while() {
+    let bench = bench(&[], Leader::Commits);
+    let first = bench.pump.try_propose_lingering(change(0)).unwrap();
+    tokio::time::sleep(LINGER / 2).await;
+    let second = bench.pump.try_propose_lingering(change(1)).unwrap();
+    assert_eq!(bench.world().attempts, 0);
+    let start = Instant::now();
+    assert_eq!(first.await, Ok(Outcome::Applied));
+    assert_eq!(second.await, Ok(Outcome::Applied));
+    assert!(Instant::now() - start <= LINGER / 2 + Duration::from_millis(2));
+    assert_eq!(bench.world().attempts, 1, "one entry for both");
+    assert_eq!(bench.world().applied, changes(0..2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lingers_goes_with_what_does_not_and_keeps_its_place() {
+    let bench = bench(&[], Leader::Commits);
+    let first = bench.pump.try_propose_lingering(change(0)).unwrap();
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    let second = bench.pump.propose(change(1));
+    let third = bench.pump.try_propose_lingering(change(2)).unwrap();
+    for receipt in [first, second, third] {
+        assert_eq!(receipt.await, Ok(Outcome::Applied));
+    }
+    assert_eq!(Instant::now(), start);
+    assert_eq!(bench.world().applied, changes(0..3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lingers_goes_at_once_if_it_is_hurried_or_the_node_drains() {
+    let bench = bench(&[], Leader::Commits);
+    let start = Instant::now();
+    let hurried = bench.pump.try_propose_lingering(change(0)).unwrap();
+    bench.pump.hurry();
+    assert_eq!(hurried.await, Ok(Outcome::Applied));
+    let drained = bench.pump.try_propose_lingering(change(1)).unwrap();
+    bench.pump.drain().await;
+    assert_eq!(drained.await, Ok(Outcome::Applied));
+    assert_eq!(Instant::now(), start);
+    let refused = bench.pump.try_propose_lingering(change(2)).map(drop);
+    assert_eq!(refused, Err(ProposeError::Draining));
+}
+
+#[tokio::test(start_paused = true)]
+async fn socket_that_lingers_is_taken_back_and_nothing_else() {
+    let bench = bench(&[], Leader::Commits);
+    let [first, second, third] = [SocketId::random(), SocketId::random(), SocketId::random()];
+    let receipts =
+        [first, second].map(|id| bench.pump.try_propose_lingering(socket_up(id)).unwrap());
+    assert!(!bench.pump.withdraw(third), "it was never proposed");
+    assert!(bench.pump.withdraw(first));
+    assert!(!bench.pump.withdraw(first), "it is not there any more");
+    let [taken_back, stays] = receipts;
+    assert_eq!(taken_back.await, Err(ProposeError::NoQuorum));
+    assert_eq!(stays.await, Ok(Outcome::Applied));
+    assert!(!bench.pump.withdraw(second), "it was sent");
+    assert_eq!(bench.pump.queued(), (0, 0));
+    // The last of a queue, which nothing is sent of then.
+    let attempts = bench.world().attempts;
+    let _taken_back = bench.pump.try_propose_lingering(socket_up(third)).unwrap();
+    assert!(bench.pump.withdraw(third));
+    tokio::time::sleep(LINGER * 2).await;
+    assert_eq!(bench.world().attempts, attempts);
+    bench.pump.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn socket_that_does_not_linger_is_not_taken_back() {
+    let bench = bench(&[], Leader::Commits);
+    let id = SocketId::random();
+    let receipt = bench.pump.try_propose_lingering(socket_up(id)).unwrap();
+    bench.pump.hurry();
+    assert!(!bench.pump.withdraw(id), "it may be on its way");
+    assert_eq!(receipt.await, Ok(Outcome::Applied));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fenced_node_refuses_what_lingers() {
+    let bench = bench(&[], Leader::Commits);
+    let receipt = bench.pump.try_propose_lingering(change(0)).unwrap();
+    bench.pump.fence();
+    assert_eq!(receipt.await, Err(ProposeError::NoQuorum));
+    bench.pump.open();
+    assert_eq!(bench.pump.propose(change(1)).await, Ok(Outcome::Applied));
+    assert_eq!(bench.world().applied, changes(1..2));
+}
+
+fn socket_up(socket: SocketId) -> Change {
+    Change::SocketUp(Box::new(SocketUp {
+        socket,
+        pid: Pid::random(),
+        namespace: "/".into(),
+        session: SessionId::random(),
+        keep_session_ms: 0,
+        rooms: Rooms::new(),
+        recovery: None,
+    }))
 }

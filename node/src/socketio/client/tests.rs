@@ -137,6 +137,71 @@ fn events_ahead_of_an_answer_are_bounded() {
 }
 
 #[test]
+fn welcomed_client_may_answer_and_leave_while_its_events_wait() {
+    let (mut client, _) = new_client();
+    text(&mut client, "0");
+    client.handle_welcomed("/");
+    assert_eq!(client.deadline(), None, "it is connected in time");
+    assert!(!client.holds_events());
+    assert_eq!(text(&mut client, r#"2["a"]"#), None);
+    assert!(client.holds_events());
+    let ack = Output::Ack {
+        namespace: "/".into(),
+        id: 4,
+        payload: Payload::parse("[]".into(), Vec::new()).unwrap(),
+    };
+    assert_eq!(text(&mut client, "34[]"), Some(ack));
+    client.handle_accepted("/");
+    assert_eq!(client.poll_output(), event("/", None, r#"["a"]"#));
+    assert_eq!(client.poll_output(), None);
+    assert_eq!(text(&mut client, r#"2["b"]"#), event("/", None, r#"["b"]"#));
+
+    let (mut leaving, _) = new_client();
+    text(&mut leaving, "0");
+    leaving.handle_welcomed("/");
+    assert_eq!(text(&mut leaving, r#"2["a"]"#), None);
+    assert_eq!(text(&mut leaving, "1"), event("/", None, r#"["a"]"#), "what it sent comes first");
+    let left = Some(Output::Disconnect { namespace: "/".into() });
+    assert_eq!(leaving.poll_output(), left);
+    assert_eq!(leaving.poll_output(), None);
+    assert!(leaving.early.is_none());
+    text(&mut leaving, "0");
+    leaving.handle_accepted("/");
+    assert_eq!(leaving.poll_output(), None);
+}
+
+#[test]
+fn second_connect_after_a_welcome_closes() {
+    let (mut client, _) = new_client();
+    text(&mut client, "0");
+    client.handle_welcomed("/");
+    assert_eq!(text(&mut client, "0"), closed(ProtocolError::AlreadyConnected));
+}
+
+#[test]
+fn events_behind_a_welcome_are_bounded_by_their_bytes_alone() {
+    let limits = Limits { max_early_packets: 1, max_welcomed_bytes: 20_000, ..Limits::default() };
+    let mut client = Client::new(Instant::now() + CONNECT_TIMEOUT, limits);
+    text(&mut client, "0");
+    client.handle_welcomed("/");
+    for _ in 0..10 {
+        assert_eq!(text(&mut client, r#"2["a"]"#), None);
+    }
+    // What waits for an answer is counted by itself.
+    text(&mut client, "0/chat,");
+    assert_eq!(text(&mut client, r#"2/chat,["a"]"#), None);
+    let outcomes: Vec<_> = (0..1_000).filter_map(|_| text(&mut client, r#"2["a"]"#)).collect();
+    assert_eq!(outcomes, [closed(ProtocolError::TooManyEarlyEvents).unwrap()]);
+
+    let mut client = Client::new(Instant::now() + CONNECT_TIMEOUT, limits);
+    text(&mut client, "0");
+    client.handle_welcomed("/");
+    let long = format!(r#"2["{}"]"#, "a".repeat(30_000));
+    assert_eq!(text(&mut client, &long), None, "one is taken whatever its size");
+    assert_eq!(text(&mut client, r#"2["a"]"#), closed(ProtocolError::TooManyEarlyEvents));
+}
+
+#[test]
 fn event_to_a_namespace_not_joined_closes() {
     let refused = text(&mut connected(), r#"2/other,["a"]"#);
     assert_eq!(refused, closed(ProtocolError::NotConnected));
