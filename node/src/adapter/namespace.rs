@@ -243,13 +243,15 @@ impl Adapter {
         (Phase::Welcomed..=Phase::Connected).contains(&phase)
     }
 
-    /// Whether there may be sockets here that the cluster does not know.
-    fn has_unknown(&self) -> bool {
-        self.welcomes() && !self.connecting().is_empty()
-    }
-
-    fn is_unknown(&self, id: &SocketId) -> bool {
-        self.connecting().contains_key(&(*id, 0))
+    /// This node's sockets that are meant and that the cluster does not know.
+    fn unknown_sockets(&self, target: &Target) -> Vec<SocketId> {
+        if !self.welcomes() || self.connecting().is_empty() {
+            return Vec::new();
+        }
+        let mut sockets = self.local_sockets(target);
+        let connecting = self.connecting();
+        sockets.retain(|id| connecting.contains_key(&(*id, 0)));
+        sockets
     }
 
     /// Has the cluster know of sockets that were welcomed without waiting for others to go with them.
@@ -345,13 +347,18 @@ impl Adapter {
     pub fn disconnect_matching(self: &Arc<Self>, target: Target, close: bool) -> Receipt {
         let (waiter, receipt) = Receipt::pending();
         let (adapter, mine) = (self.clone(), target.clone());
+        // Those that are here now; who comes while it is agreed is not meant.
+        let unknown = self.unknown_sockets(&target);
         let waiter = waiter.then(move |answer| {
-            let is_refused = matches!(answer, Err(error) if error.is_final());
-            if is_refused || adapter.has_unknown() {
+            if matches!(answer, Err(error) if error.is_final()) {
                 for id in adapter.local.matching(&mine, Plane::Direct) {
-                    if is_refused || adapter.is_unknown(&id) {
-                        adapter.disconnect_local(&id, close);
-                    }
+                    adapter.disconnect_local(&id, close);
+                }
+                return;
+            }
+            for id in unknown {
+                if adapter.connecting().contains_key(&(id, 0)) {
+                    adapter.disconnect_local(&id, close);
                 }
             }
         });
