@@ -3,6 +3,7 @@
 mod acks;
 mod alone;
 mod cluster;
+mod connecting;
 mod delivery;
 mod encoded;
 mod encoder;
@@ -21,11 +22,12 @@ mod rooms;
 
 pub use acks::Answers;
 pub use cluster::Cluster;
+pub use connecting::Brought;
 pub use encoded::Encoded;
 pub use encoder::Encoder;
 pub use gathers::Gathering;
 pub use local::{Local, Plane};
-pub use namespace::{Adapter, Brought, DeliveryMode, EmitFlags};
+pub use namespace::{Adapter, DeliveryMode, EmitFlags};
 pub use outbox::{Outbox, OutboxLimits, OutboxPolicy, OutboxSize, Pushed};
 pub use projection::{Part, Projector};
 pub use questions::{Asked, Reply};

@@ -2,29 +2,24 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytestring::ByteString;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use tokio::sync::mpsc;
 
 use super::acks::Asker;
 use super::cluster::{Cluster, Tell};
+use super::connecting::ConnectingMap;
 use super::encoded::Encoded;
 use super::encoder::Encoder;
 use super::gathers::Gathering;
 use super::local::{Local, Plane};
 use super::projection::{Outgoing, Projection};
 use super::recipient::{Phase, Recipient};
-use super::recovery::{Connecting, Recovery, RecoveryConfig};
+use super::recovery::{Recovery, RecoveryConfig};
 use super::rooms::{RoomEvent, Watch};
 use crate::peers::{Broadcast, Message};
-use crate::raft::state::{
-    Change, Namespace, NodeId, Packet, Rooms, SessionId, SocketId, SocketUp, State, Target,
-};
-use crate::raft::{ProposeError, Receipt, Unhandled};
+use crate::raft::state::{Change, Namespace, NodeId, Packet, Rooms, SocketId, State, Target};
+use crate::raft::{Receipt, Unhandled};
 use crate::socketio::Payload;
 use crate::socketio::codec::Kind;
 
@@ -52,24 +47,14 @@ pub struct EmitFlags {
     pub uncompressed: bool,
 }
 
-/// The session with which a socket comes.
-#[derive(Clone, Copy, Debug)]
-pub struct Brought {
-    pub id: SessionId,
-    /// The session is made if it is not there, and outlives its sockets by so much.
-    pub keep: Option<Duration>,
-    /// A change of it is on its way.
-    pub is_written: bool,
-}
-
 /// One namespace on this node, and its way to the others.
 pub struct Adapter {
     pub(super) name: Namespace,
-    mode: DeliveryMode,
+    pub(super) mode: DeliveryMode,
     pub(super) local: Local,
     /// Sockets whose `SocketUp` or `SocketClaim` is on its way, by their ids and claims, until the
     /// delivery task lets them in.
-    connecting: Mutex<HashMap<(SocketId, u64), Connecting, FixedState>>,
+    pub(super) connecting: Mutex<ConnectingMap>,
     pub(super) recovery: Option<Recovery>,
     next_ack_id: AtomicU64,
     /// Sockets that hear of the events that are queued for them: mostly none.
@@ -152,113 +137,6 @@ impl Adapter {
     /// This node.
     pub fn node_id(&self) -> NodeId {
         self.cluster.raft.node_id()
-    }
-
-    /// Makes a socket known to the cluster. Once that is agreed, the delivery task queues its
-    /// CONNECT and moves it to [`Phase::Connected`].
-    ///
-    /// Where packets need no agreement ([`DeliveryMode::Direct`]) the CONNECT is queued at once, if that can be
-    /// expected to be agreed, and the change lingers for others.
-    pub fn connect(&self, recipient: Arc<Recipient>, session: SessionId, rooms: Rooms) -> Receipt {
-        let session = Brought { id: session, keep: None, is_written: false };
-        self.connect_with_session(recipient, session, rooms)
-    }
-
-    /// The same.
-    pub fn connect_with_session(
-        &self,
-        recipient: Arc<Recipient>,
-        session: Brought,
-        rooms: Rooms,
-    ) -> Receipt {
-        let Brought { id: session, keep, is_written } = session;
-        // Nobody looks for a socket that is in no room and whose session has nothing in it.
-        let is_welcome = self.welcomes()
-            && rooms.is_empty()
-            && keep.is_none()
-            && !is_written
-            && self.cluster.raft.glance(|state| state.session(session).is_none());
-        let connecting = Connecting::new(recipient);
-        let up = SocketUp {
-            socket: connecting.recipient.id,
-            pid: connecting.pid,
-            namespace: self.name.clone(),
-            session,
-            keep_session_ms: keep.map_or(0, |keep| keep.as_millis() as u64),
-            rooms,
-            recovery: self.recovery.as_ref().map(Recovery::terms),
-        };
-        self.propose_connecting(connecting, Change::SocketUp(Box::new(up)), is_welcome)
-    }
-
-    /// Proposes the change after which the delivery task lets a socket in. One that `is_welcome` takes part before.
-    ///
-    /// Nothing that others send passes by a socket of which only its own node knows: that node's own packets find it,
-    /// and others' go to [all nodes](Self::may_be_unknown) if they may be for it. So it is in no room yet, and has no
-    /// session by which it could be found.
-    pub(super) fn propose_connecting(
-        &self,
-        socket: Connecting,
-        change: Change,
-        is_welcome: bool,
-    ) -> Receipt {
-        // Held while proposing, so that the end of its connection comes before or after both.
-        let mut connecting = self.connecting();
-        if socket.recipient.phase() > Phase::Connected {
-            return Receipt::refused(ProposeError::NoQuorum);
-        }
-        let is_new = socket.recipient.phase() == Phase::Connecting;
-        let welcome = (is_welcome && is_new).then(|| self.connect_packet(&socket));
-        let recipient = socket.recipient.clone();
-        connecting.insert((recipient.id, recipient.claim), socket);
-        let Some(connect) = welcome else { return self.propose(change) };
-        match self.cluster.raft.pump().try_propose_lingering(change) {
-            Ok(receipt) => {
-                self.local.insert(recipient, &[], None, |recipient| {
-                    // In this order, as when it is let in.
-                    recipient.advance(Phase::Welcomed);
-                    recipient.outbox.push_news(connect);
-                });
-                receipt
-            }
-            Err(error) => Receipt::refused(error),
-        }
-    }
-
-    /// Whether sockets may be welcomed here before the cluster knows them.
-    fn welcomes(&self) -> bool {
-        self.mode == DeliveryMode::Direct && self.recovery.is_none()
-    }
-
-    /// A socket that was welcomed cannot be made known for now, or has no time for it: it goes on all the same, as those do
-    /// that were known when the quorum was lost. False if it was not welcomed, or is over.
-    pub fn go_on_unknown(&self, recipient: &Recipient) -> bool {
-        let phase = recipient.phase();
-        if !self.welcomes() {
-            return false;
-        }
-        if phase == Phase::Welcomed && recipient.advance(Phase::Connected) {
-            recipient.outbox.nudge();
-        }
-        (Phase::Welcomed..=Phase::Connected).contains(&phase)
-    }
-
-    /// This node's sockets that are meant and that the cluster does not know.
-    fn unknown_sockets(&self, target: &Target) -> Vec<SocketId> {
-        if !self.welcomes() || self.connecting().is_empty() {
-            return Vec::new();
-        }
-        let mut sockets = self.local_sockets(target);
-        let connecting = self.connecting();
-        sockets.retain(|id| connecting.contains_key(&(*id, 0)));
-        sockets
-    }
-
-    /// Has the cluster know of sockets that were welcomed without waiting for others to go with them.
-    pub fn hurry(&self) {
-        if self.welcomes() {
-            self.cluster.raft.pump().hurry();
-        }
     }
 
     /// A socket of this node is over, for whatever reason.
@@ -501,18 +379,6 @@ impl Adapter {
         }
     }
 
-    /// Whether a socket may be meant that another node has welcomed, and the cluster does not know yet: it is in no room
-    /// but the one of its id, and has no session that is known.
-    fn may_be_unknown(&self, view: &State, target: &Target) -> bool {
-        let is_unknown = |room: &ByteString| {
-            room.parse::<SocketId>()
-                .is_ok_and(|id| view.socket(id).is_none() && self.local.get(&id).is_none())
-        };
-        let is_for_all = target.rooms.is_empty()
-            && target.filter.as_ref().is_none_or(|filter| filter.pairs().is_empty());
-        self.welcomes() && (is_for_all || target.rooms.iter().any(is_unknown))
-    }
-
     /// Hands a packet to this node's sockets that are meant: one encode, whatever their number.
     /// Those are returned that hear of it.
     pub(super) fn deliver(
@@ -559,34 +425,6 @@ impl Adapter {
         self.hearing.load(Ordering::Relaxed) > 0
     }
 
-    /// Lets a connecting socket in: it takes part, and its CONNECT is queued if it was not yet.
-    pub(super) fn let_in(
-        &self,
-        id: &SocketId,
-        rooms: &[ByteString],
-        session: Option<Arc<crate::raft::state::SessionValue>>,
-    ) {
-        // Held, so that the end of its connection comes before all of this or after it.
-        let mut connecting = self.connecting();
-        // A connection that ended in the meantime has proposed the socket's end already.
-        let Some(socket) = connecting.remove(&(*id, 0)) else { return };
-        if socket.recipient.phase() != Phase::Connecting {
-            if let Some(session) = session {
-                self.local.set_session(id, session);
-            }
-            if socket.recipient.advance(Phase::Connected) {
-                socket.recipient.outbox.nudge();
-            }
-            return;
-        }
-        let connect = self.connect_packet(&socket);
-        self.local.insert(socket.recipient, rooms, session, |recipient| {
-            // In this order: the client may answer its CONNECT at once, and nothing may overtake it.
-            recipient.advance(Phase::Connected);
-            recipient.outbox.push_news(connect);
-        });
-    }
-
     /// Disconnects a socket of this node; its connection does the rest when it wakes.
     pub fn disconnect_local(&self, id: &SocketId, close: bool) {
         let Some(recipient) = self.local.remove(id) else { return };
@@ -610,12 +448,6 @@ impl Adapter {
 
     pub(super) fn encode(&self, kind: Kind, id: Option<u64>, payload: &Payload) -> Arc<Encoded> {
         self.encoder().packet(kind, &self.name, id, payload)
-    }
-
-    pub(super) fn connecting(
-        &self,
-    ) -> MutexGuard<'_, HashMap<(SocketId, u64), Connecting, FixedState>> {
-        self.connecting.lock().expect("nothing panics while it holds the connecting sockets")
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::connecting::Connecting;
 use super::encoded::Encoded;
 use super::namespace::Adapter;
 use super::projection::{Heard, Part};
@@ -76,21 +77,6 @@ impl Recovery {
 
     pub(super) fn reached(&self) -> MutexGuard<'_, Place> {
         self.reached.lock().expect("nothing panics while it queues packets")
-    }
-}
-
-/// A socket whose CONNECT is not answered yet.
-pub(super) struct Connecting {
-    pub(super) recipient: Arc<Recipient>,
-    /// What its client comes back with.
-    pub(super) pid: Pid,
-    /// The packet that its client has some parts of, and the key of the last of them.
-    seam: Option<(Place, u32)>,
-}
-
-impl Connecting {
-    pub(super) fn new(recipient: Arc<Recipient>) -> Self {
-        Self { recipient, pid: Pid::random(), seam: None }
     }
 }
 

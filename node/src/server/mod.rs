@@ -10,6 +10,7 @@ mod tour {}
 mod ack;
 mod companions;
 mod conn;
+mod connecting;
 mod connection;
 mod dispatch;
 mod drafts;

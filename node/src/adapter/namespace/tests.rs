@@ -6,6 +6,7 @@ mod welcome;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::adapter::OutboxLimits;
+use crate::adapter::connecting::Connecting;
 use crate::adapter::outbox::Outbox;
 use crate::net::Dialer;
 use crate::peers::{Peers, PeersConfig};
 use crate::raft::config::{ClusterConfig, Durability, RaftConfig};
-use crate::raft::state::SessionKeys;
-use crate::raft::{Options, Raft, Status, Threads};
+use crate::raft::state::{SessionId, SessionKeys};
+use crate::raft::{Options, ProposeError, Raft, Status, Threads};
 
 /// Far beyond what anything here takes; a wait that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

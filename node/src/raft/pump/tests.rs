@@ -1,9 +1,20 @@
 //! The pump against a leader that answers as each test wants.
 
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
 
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::queue::{LINGER, MAX_CHANGE_BYTES};
 use super::*;
-use crate::raft::state::{Outcome, Pid, Rooms, SessionId, SocketUp, State};
+use crate::raft::deliveries::{Deliveries, Standing};
+use crate::raft::proposer::{Failed, Propose};
+use crate::raft::state::{
+    Incarnation, NodeId, Outcome, Pid, Proposal, Rooms, SessionId, SocketUp, State,
+};
+use crate::raft::types::Applied;
 use crate::raft::wire::decode_proposal;
 
 const ME: NodeId = 1;

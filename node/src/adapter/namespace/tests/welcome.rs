@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::raft::state::SessionFilter;
+use crate::adapter::Brought;
+use crate::raft::state::{SessionFilter, SessionId};
 
 impl Node {
     fn direct(&self) -> Arc<Adapter> {
