@@ -108,16 +108,8 @@ async fn nobody_is_welcomed_without_a_quorum() {
 async fn who_cannot_be_made_known_goes_on_and_may_be_later() {
     let node = Node::start(1).await;
     let adapter = node.direct();
-    let pump = adapter.cluster().raft().pump();
-    let [socket, waits] = [recipient(), recipient()];
-    let receipt = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
-    pump.fence();
-    pump.open();
-    if receipt.await.is_ok() {
-        // This thread was kept from running for so long that it went in time.
-        return;
-    }
-    assert!(adapter.go_on_unknown(&socket));
+    let Some(socket) = unknown(&adapter).await else { return };
+    let waits = recipient();
     assert_eq!(socket.phase(), Phase::Connected);
     assert!(!adapter.go_on_unknown(&waits) && waits.phase() == Phase::Connecting);
     let again = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
@@ -128,6 +120,41 @@ async fn who_cannot_be_made_known_goes_on_and_may_be_later() {
     adapter.leave_namespace(&socket);
     assert!(!adapter.go_on_unknown(&socket), "it is over");
     until("it to be gone", || adapter.view().socket(socket.id).is_none()).await;
+}
+
+/// One that was welcomed, and that the cluster could not be told of.
+async fn unknown(adapter: &Adapter) -> Option<Arc<Recipient>> {
+    let pump = adapter.cluster().raft().pump();
+    let socket = recipient();
+    let receipt = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
+    pump.fence();
+    pump.open();
+    // It was agreed on, if this thread was kept from running for long.
+    (receipt.await.is_err() && adapter.go_on_unknown(&socket)).then_some(socket)
+}
+
+#[tokio::test]
+async fn all_that_match_are_those_who_are_here_when_they_are_disconnected() {
+    let node = Node::start(1).await;
+    let adapter = node.direct();
+    for _ in 0..20 {
+        let Some(unknown) = unknown(&adapter).await else { return };
+        let [welcomed, late] = [recipient(), recipient()];
+        let receipt = adapter.connect(welcomed.clone(), SessionId::random(), Rooms::new());
+        let disconnected = adapter.disconnect_matching(Target::default(), false);
+        let late_receipt = adapter.connect(late.clone(), SessionId::random(), Rooms::new());
+        receipt.await.unwrap();
+        disconnected.await.unwrap();
+        for socket in [&unknown, &welcomed] {
+            until("the disconnect", || socket.phase() == Phase::Disconnected).await;
+            assert_eq!(take(socket).last().unwrap(), "41/d,");
+            adapter.leave_namespace(socket);
+        }
+        late_receipt.await.unwrap();
+        assert_eq!((late.phase(), take(&late).len()), (Phase::Connected, 1), "only its CONNECT");
+        adapter.leave_namespace(&late);
+        until("all to be gone", || adapter.view().sockets_len() == 0).await;
+    }
 }
 
 #[tokio::test]
