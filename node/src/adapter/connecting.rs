@@ -32,11 +32,13 @@ pub(super) struct Connecting {
     pub(super) pid: Pid,
     /// The packet that its client has some parts of, and the key of the last of them.
     pub(super) seam: Option<(Place, u32)>,
+    /// Its session, unless it comes back and has one.
+    pub(super) session: Option<SessionId>,
 }
 
 impl Connecting {
-    pub(super) fn new(recipient: Arc<Recipient>) -> Self {
-        Self { recipient, pid: Pid::random(), seam: None }
+    pub(super) fn new(recipient: Arc<Recipient>, session: SessionId) -> Self {
+        Self { recipient, pid: Pid::random(), seam: None, session: Some(session) }
     }
 }
 
@@ -61,24 +63,33 @@ impl Adapter {
         session: Brought,
         rooms: Rooms,
     ) -> Receipt {
-        let Brought { id: session, keep, is_written } = session;
         // Nobody looks for a socket that is in no room and whose session has nothing in it.
         let is_welcome = self.welcomes()
             && rooms.is_empty()
-            && keep.is_none()
-            && !is_written
-            && self.cluster.raft.glance(|state| state.session(session).is_none());
-        let connecting = Connecting::new(recipient);
-        let up = SocketUp {
-            socket: connecting.recipient.id,
-            pid: connecting.pid,
+            && session.keep.is_none()
+            && !session.is_written
+            && self.cluster.raft.glance(|state| state.session(session.id).is_none());
+        let connecting = Connecting::new(recipient, session.id);
+        let up = self.socket_up(&connecting, session.id, session.keep, rooms);
+        self.propose_connecting(connecting, up, is_welcome)
+    }
+
+    fn socket_up(
+        &self,
+        socket: &Connecting,
+        session: SessionId,
+        keep: Option<Duration>,
+        rooms: Rooms,
+    ) -> Change {
+        Change::SocketUp(Box::new(SocketUp {
+            socket: socket.recipient.id,
+            pid: socket.pid,
             namespace: self.name.clone(),
             session,
             keep_session_ms: keep.map_or(0, |keep| keep.as_millis() as u64),
             rooms,
             recovery: self.recovery.as_ref().map(Recovery::terms),
-        };
-        self.propose_connecting(connecting, Change::SocketUp(Box::new(up)), is_welcome)
+        }))
     }
 
     /// Proposes the change after which the delivery task lets a socket in. One that `is_welcome` takes part before.
@@ -98,9 +109,14 @@ impl Adapter {
             return Receipt::refused(ProposeError::NoQuorum);
         }
         let is_new = socket.recipient.phase() == Phase::Connecting;
+        let key = (socket.recipient.id, socket.recipient.claim);
+        if !is_new && !connecting.contains_key(&key) {
+            // It has become known since it was proposed last.
+            return Receipt::at_once();
+        }
         let welcome = (is_welcome && is_new).then(|| self.connect_packet(&socket));
         let recipient = socket.recipient.clone();
-        connecting.insert((recipient.id, recipient.claim), socket);
+        connecting.insert(key, socket);
         let Some(connect) = welcome else { return self.propose(change) };
         match self.cluster.raft.pump().try_propose_lingering(change) {
             Ok(receipt) => {
@@ -131,6 +147,24 @@ impl Adapter {
             recipient.outbox.nudge();
         }
         (Phase::Welcomed..=Phase::Connected).contains(&phase)
+    }
+
+    /// Proposes those that went on unknown before all that they do once proposals are taken again.
+    pub(super) fn make_known_ahead(&self) {
+        if !self.welcomes() {
+            return;
+        }
+        for connecting in self.connecting().values() {
+            let recipient = &connecting.recipient;
+            let Some(session) = connecting.session else { continue };
+            if recipient.phase() != Phase::Connected || self.local.get(&recipient.id).is_none() {
+                continue;
+            }
+            // Whoever made it connect proposes it again if this is refused. To do so twice does no harm.
+            let (waiter, _receipt) = Receipt::pending();
+            let up = self.socket_up(connecting, session, None, Rooms::new());
+            self.cluster.raft.pump().propose_ahead(up, waiter);
+        }
     }
 
     /// This node's sockets that are meant and that the cluster does not know.

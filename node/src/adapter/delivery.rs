@@ -71,7 +71,10 @@ fn handle_batch(adapter: &Arc<Adapter>, Handed { batch, handled: _until_here }: 
                 heard.tell();
             }
             News::Registered => adapter.begin_anew(),
-            News::Opening => adapter.renew_sockets(),
+            News::Opening => {
+                adapter.renew_sockets();
+                adapter.make_known_ahead();
+            }
         }
         if let Some((waiter, outcome)) = waiter {
             waiter.answer(Ok(outcome));

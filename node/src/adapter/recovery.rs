@@ -242,7 +242,7 @@ impl Adapter {
             key: claim.key,
             renews: false,
         };
-        let connecting = Connecting { recipient, pid: claim.pid, seam: claim.seam };
+        let connecting = Connecting { recipient, pid: claim.pid, seam: claim.seam, session: None };
         self.propose_connecting(connecting, Change::SocketClaim(Box::new(change)), false)
     }
 

@@ -84,7 +84,7 @@ impl Node {
     /// A socket that takes part, whatever the cluster says.
     fn admit(&self) -> Arc<Recipient> {
         let recipient = recipient();
-        let connecting = Connecting::new(recipient.clone());
+        let connecting = Connecting::new(recipient.clone(), SessionId::random());
         self.adapter.connecting().insert((recipient.id, 0), connecting);
         self.adapter.let_in(&recipient.id, &[], None);
         take(&recipient);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::adapter::Brought;
-use crate::raft::state::{SessionFilter, SessionId};
+use crate::raft::state::{Outcome, SessionFilter, SessionId};
 
 impl Node {
     fn direct(&self) -> Arc<Adapter> {
@@ -131,6 +131,32 @@ async fn unknown(adapter: &Adapter) -> Option<Arc<Recipient>> {
     pump.open();
     // It was agreed on, if this thread was kept from running for long.
     (receipt.await.is_err() && adapter.go_on_unknown(&socket)).then_some(socket)
+}
+
+#[tokio::test]
+async fn who_went_on_unknown_is_known_before_what_it_does_next() {
+    let node = Node::start(1).await;
+    let adapter = node.direct();
+    let pump = adapter.cluster().raft().pump();
+    let Some(socket) = unknown(&adapter).await else { return };
+    let over = unknown(&adapter).await;
+    let over = over.inspect(|socket| adapter.leave_namespace(socket));
+    pump.fence();
+    adapter.make_known_ahead();
+    pump.open();
+    let joined = adapter.join(socket.id, rooms("r"));
+    let again = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
+    assert_eq!(joined.await, Ok(Outcome::Applied));
+    again.await.unwrap();
+    assert_eq!(take(&socket).len(), 1, "one CONNECT");
+    emit(&adapter, room("r"));
+    assert_eq!(take(&socket).len(), 1);
+    let receipt = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
+    receipt.await.unwrap();
+    assert!(adapter.connecting().is_empty(), "it is known already");
+    assert!(over.is_none_or(|over| adapter.view().socket(over.id).is_none()));
+    adapter.leave_namespace(&socket);
+    until("all to be gone", || adapter.view().sockets_len() == 0).await;
 }
 
 #[tokio::test]
