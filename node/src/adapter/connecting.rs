@@ -1,6 +1,6 @@
 //! Sockets on their way in: made known to the cluster, and welcomed before that where packets need no agreement.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -25,7 +25,7 @@ pub struct Brought {
     pub is_written: bool,
 }
 
-/// A socket whose CONNECT is not answered yet.
+/// A socket that the delivery task has not let in yet.
 pub(super) struct Connecting {
     pub(super) recipient: Arc<Recipient>,
     /// What its client comes back with.
@@ -56,7 +56,7 @@ impl Adapter {
         self.connect_with_session(recipient, session, rooms)
     }
 
-    /// The same.
+    /// Makes a socket known to the cluster, with what its session is to be.
     pub fn connect_with_session(
         &self,
         recipient: Arc<Recipient>,
@@ -112,7 +112,7 @@ impl Adapter {
         let key = (socket.recipient.id, socket.recipient.claim);
         if !is_new && !connecting.contains_key(&key) {
             // It has become known since it was proposed last.
-            return Receipt::at_once();
+            return Receipt::done();
         }
         let welcome = (is_welcome && is_new).then(|| self.connect_packet(&socket));
         let recipient = socket.recipient.clone();
@@ -149,18 +149,20 @@ impl Adapter {
         (Phase::Welcomed..=Phase::Connected).contains(&phase)
     }
 
-    /// Proposes those that went on unknown before all that they do once proposals are taken again.
+    /// Proposes those that were welcomed, and that the cluster could not be told of, before all that they do once proposals
+    /// are taken again.
     pub(super) fn make_known_ahead(&self) {
         if !self.welcomes() {
             return;
         }
         for connecting in self.connecting().values() {
             let recipient = &connecting.recipient;
-            let Some(session) = connecting.session else { continue };
-            if recipient.phase() != Phase::Connected || self.local.get(&recipient.id).is_none() {
-                continue;
-            }
-            // Whoever made it connect proposes it again if this is refused. To do so twice does no harm.
+            // Others wait, for rooms that they come with or for the cluster's word, and are proposed anew with all they need.
+            let is_welcomed = (Phase::Welcomed..=Phase::Connected).contains(&recipient.phase());
+            // One that was given up with its node is being closed.
+            let is_here = is_welcomed && self.local.get(&recipient.id).is_some();
+            let Some(session) = connecting.session.filter(|_| is_here) else { continue };
+            // It may be proposed a second time, by whoever made it connect, or be on its way: that changes nothing.
             let (waiter, _receipt) = Receipt::pending();
             let up = self.socket_up(connecting, session, None, Rooms::new());
             self.cluster.raft.pump().propose_ahead(up, waiter);
@@ -223,9 +225,5 @@ impl Adapter {
         let is_for_all = target.rooms.is_empty()
             && target.filter.as_ref().is_none_or(|filter| filter.pairs().is_empty());
         self.welcomes() && (is_for_all || target.rooms.iter().any(is_unknown))
-    }
-
-    pub(super) fn connecting(&self) -> MutexGuard<'_, ConnectingMap> {
-        self.connecting.lock().expect("nothing panics while it holds the connecting sockets")
     }
 }

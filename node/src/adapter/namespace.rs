@@ -52,9 +52,9 @@ pub struct Adapter {
     pub(super) name: Namespace,
     pub(super) mode: DeliveryMode,
     pub(super) local: Local,
-    /// Sockets whose `SocketUp` or `SocketClaim` is on its way, by their ids and claims, until the
-    /// delivery task lets them in.
-    pub(super) connecting: Mutex<ConnectingMap>,
+    /// Sockets whose `SocketUp` or `SocketClaim` is on its way, or is to be proposed again, until the delivery task lets
+    /// them in.
+    connecting: Mutex<ConnectingMap>,
     pub(super) recovery: Option<Recovery>,
     next_ack_id: AtomicU64,
     /// Sockets that hear of the events that are queued for them: mostly none.
@@ -448,6 +448,10 @@ impl Adapter {
 
     pub(super) fn encode(&self, kind: Kind, id: Option<u64>, payload: &Payload) -> Arc<Encoded> {
         self.encoder().packet(kind, &self.name, id, payload)
+    }
+
+    pub(super) fn connecting(&self) -> MutexGuard<'_, ConnectingMap> {
+        self.connecting.lock().expect("nothing panics while it holds the connecting sockets")
     }
 }
 

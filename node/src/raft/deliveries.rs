@@ -170,8 +170,8 @@ impl Deliveries {
         self.awaited.fail_all(ProposeError::Timeout);
     }
 
-    /// Has every namespace ask for the open sockets that are not this process's; resolves once all
-    /// have.
+    /// Has every namespace ask for the open sockets that are not this process's, and tell of those that are not known;
+    /// resolves once all have.
     pub(crate) async fn ask_for_sockets(&self) {
         let mut asked = Vec::new();
         for (_, queue) in self.queues() {

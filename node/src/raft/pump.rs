@@ -75,12 +75,6 @@ impl Pump {
         pushed.map_err(|(error, _waiter)| error)
     }
 
-    fn push(&self, change: Change, waiter: Waiter, entry: Entry, haste: Haste) {
-        if let Err((error, Some(waiter))) = self.queue.push(change, Some(waiter), entry, haste) {
-            waiter.answer(Err(error));
-        }
-    }
-
     /// Has what lingers go now.
     pub fn hurry(&self) {
         self.queue.hurry();
@@ -122,6 +116,12 @@ impl Pump {
     /// Changes that are queued, and their bytes.
     pub fn queued(&self) -> (usize, usize) {
         self.queue.load()
+    }
+
+    fn push(&self, change: Change, waiter: Waiter, entry: Entry, haste: Haste) {
+        if let Err((error, Some(waiter))) = self.queue.push(change, Some(waiter), entry, haste) {
+            waiter.answer(Err(error));
+        }
     }
 }
 

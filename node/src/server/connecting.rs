@@ -145,6 +145,7 @@ async fn make_known(socket: Socket, claim: Option<Claim>) {
                 }
                 return;
             }
+            // Or it was known already, proposed twice.
             Ok(_) => {
                 // The session is there from now on, and is not made again once it is over.
                 socket.hold().into_iter().for_each(|hold| hold.set_made());

@@ -195,7 +195,7 @@ async fn hold(core: &Core, incarnation: Incarnation) {
     }
 }
 
-/// Takes proposals again. Those by which namespaces ask for their open sockets come first, so that
+/// Takes proposals again. Those by which namespaces ask for their open sockets, or tell of them, come first, so that
 /// what an application has a socket do finds it this node's.
 async fn open(core: &Core) {
     if core.pump.is_fenced() {

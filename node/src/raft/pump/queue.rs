@@ -30,6 +30,7 @@ const MAX_WITHDRAW_SCAN: usize = 512;
 /// What a change without texts takes in the queue and in an entry, at most.
 const CHANGE_BYTES: usize = 96;
 
+/// Changes in the order in which they came, within limits; shared by those who propose and by the pump's task.
 #[derive(Debug)]
 pub(super) struct Queue {
     contents: Mutex<Contents>,

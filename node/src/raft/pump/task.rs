@@ -1,4 +1,4 @@
-//! The pump's task: one proposal in flight at a time.
+//! Numbers what is queued, and pursues it until its fate is known.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;

@@ -208,7 +208,7 @@ impl State {
     fn socket_up(&mut self, by: Proposer, up: SocketUp, effects: &mut Effects) -> Outcome {
         let (id, session_bits) = (up.socket.to_bits(), up.session.to_bits());
         if !self.sockets.insert(id, up.pid.to_bits(), session_bits, &up.namespace, by.owner) {
-            // The id belongs to another socket, which 120 random bits do not do by chance.
+            // It is there already, proposed twice; 120 random bits are not another socket's by chance.
             return Outcome::UnknownSocket;
         }
         self.sockets.join(&id, &up.rooms);

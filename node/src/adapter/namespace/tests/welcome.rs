@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::adapter::Brought;
-use crate::raft::state::{Outcome, SessionFilter, SessionId};
+use crate::raft::state::{Outcome, SessionFilter};
 
 impl Node {
     fn direct(&self) -> Arc<Adapter> {
@@ -108,7 +108,7 @@ async fn nobody_is_welcomed_without_a_quorum() {
 async fn who_cannot_be_made_known_goes_on_and_may_be_later() {
     let node = Node::start(1).await;
     let adapter = node.direct();
-    let Some(socket) = unknown(&adapter).await else { return };
+    let socket = unknown(&adapter).await;
     let waits = recipient();
     assert_eq!(socket.phase(), Phase::Connected);
     assert!(!adapter.go_on_unknown(&waits) && waits.phase() == Phase::Connecting);
@@ -123,40 +123,80 @@ async fn who_cannot_be_made_known_goes_on_and_may_be_later() {
 }
 
 /// One that was welcomed, and that the cluster could not be told of.
-async fn unknown(adapter: &Adapter) -> Option<Arc<Recipient>> {
+async fn unknown(adapter: &Adapter) -> Arc<Recipient> {
     let pump = adapter.cluster().raft().pump();
-    let socket = recipient();
-    let receipt = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
-    pump.fence();
-    pump.open();
-    // It was agreed on, if this thread was kept from running for long.
-    (receipt.await.is_err() && adapter.go_on_unknown(&socket)).then_some(socket)
+    loop {
+        let socket = recipient();
+        let receipt = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
+        pump.fence();
+        pump.open();
+        if receipt.await.is_err() {
+            assert!(adapter.go_on_unknown(&socket));
+            return socket;
+        }
+        // It was agreed on, for this thread was kept from running.
+        adapter.leave_namespace(&socket);
+        until("the socket to be gone", || adapter.view().socket(socket.id).is_none()).await;
+    }
 }
 
 #[tokio::test]
 async fn who_went_on_unknown_is_known_before_what_it_does_next() {
     let node = Node::start(1).await;
     let adapter = node.direct();
-    let pump = adapter.cluster().raft().pump();
-    let Some(socket) = unknown(&adapter).await else { return };
-    let over = unknown(&adapter).await;
-    let over = over.inspect(|socket| adapter.leave_namespace(socket));
-    pump.fence();
-    adapter.make_known_ahead();
-    pump.open();
-    let joined = adapter.join(socket.id, rooms("r"));
-    let again = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
-    assert_eq!(joined.await, Ok(Outcome::Applied));
-    again.await.unwrap();
+    let socket = unknown(&adapter).await;
+    // Until it is registered again, as after a lost quorum.
+    adapter.cluster().raft().pump().fence();
+    let joined = loop {
+        match adapter.join(socket.id, rooms("r")).await {
+            Err(ProposeError::NoQuorum) => tokio::time::sleep(Duration::from_millis(1)).await,
+            joined => break joined,
+        }
+    };
+    assert_eq!(joined, Ok(Outcome::Applied));
     assert_eq!(take(&socket).len(), 1, "one CONNECT");
     emit(&adapter, room("r"));
     assert_eq!(take(&socket).len(), 1);
-    let receipt = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
-    receipt.await.unwrap();
+    let again = adapter.connect(socket.clone(), SessionId::random(), Rooms::new());
+    assert_eq!(again.await, Ok(Outcome::Applied));
     assert!(adapter.connecting().is_empty(), "it is known already");
-    assert!(over.is_none_or(|over| adapter.view().socket(over.id).is_none()));
     adapter.leave_namespace(&socket);
     until("all to be gone", || adapter.view().sockets_len() == 0).await;
+}
+
+#[tokio::test]
+async fn only_those_who_take_part_are_proposed_ahead() {
+    let node = Node::start(1).await;
+    let adapter = node.direct();
+    let pump = adapter.cluster().raft().pump();
+    let [gone, closing] = [unknown(&adapter).await, unknown(&adapter).await];
+    adapter.leave_namespace(&gone);
+    adapter.begin_anew();
+    let [welcomed, member] = [recipient(), recipient()];
+    let refused = [
+        adapter.connect(welcomed.clone(), SessionId::random(), Rooms::new()),
+        adapter.connect(member.clone(), SessionId::random(), rooms("r")),
+    ];
+    pump.fence();
+    adapter.make_known_ahead();
+    pump.open();
+    for receipt in refused {
+        let _ = receipt.await;
+    }
+    known(&adapter).await;
+    let view = adapter.view();
+    assert!(view.socket(welcomed.id).is_some(), "whether it has been told so or not");
+    for socket in [gone, closing] {
+        assert!(view.socket(socket.id).is_none());
+    }
+    // It has yet to be proposed, with its room, unless it was before the fence.
+    let is_known = view.socket(member.id).is_some();
+    assert_eq!(is_known, member.phase() == Phase::Connected);
+    if !is_known {
+        adapter.connect(member.clone(), SessionId::random(), rooms("r")).await.unwrap();
+    }
+    emit(&adapter, room("r"));
+    assert_eq!(take(&member).last().unwrap(), r#"42/d,["hi"]"#);
 }
 
 #[tokio::test]
@@ -164,7 +204,7 @@ async fn all_that_match_are_those_who_are_here_when_they_are_disconnected() {
     let node = Node::start(1).await;
     let adapter = node.direct();
     for _ in 0..20 {
-        let Some(unknown) = unknown(&adapter).await else { return };
+        let unknown = unknown(&adapter).await;
         let [welcomed, late] = [recipient(), recipient()];
         let receipt = adapter.connect(welcomed.clone(), SessionId::random(), Rooms::new());
         let disconnected = adapter.disconnect_matching(Target::default(), false);
