@@ -150,8 +150,9 @@ fuzz-test: ## Each fuzz target, of the codecs and of queries, for FUZZ_SECONDS.
 		(cd node && cargo fuzz run --sanitizer none "$$name" "$$found" $(CURDIR)/node/fuzz/corpus/$$name -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1); \
 	done
 
-bench: build ## Measures a cluster of its own: deliveries, latencies, losses, server CPU. BENCH_ARGS="--scenario echo"
-	target/release/bench --start $(NODES) --flotilla $(FLOTILLA) $(BENCH_ARGS)
+bench: build ## Measures a cluster of its own, set as the local one: deliveries, latencies, losses, server CPU. BENCH_ARGS="--scenario echo"
+	FLOTILLA_RAFT__DURABILITY=os FLOTILLA_NODE__SCHEDULING=batch \
+		target/release/bench --start $(NODES) --flotilla $(FLOTILLA) $(BENCH_ARGS)
 
 # A package of its own, as rust-client is.
 .PHONY: compare

@@ -67,6 +67,13 @@ impl Process {
         }
     }
 
+    /// Ctrl-C.
+    pub fn interrupt(&mut self) {
+        if let Some(pid) = self.live_pid() {
+            kill_process(pid, Signal::INT).expect("a child of ours takes our signals");
+        }
+    }
+
     /// How the process ended, if it has.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child is ours")

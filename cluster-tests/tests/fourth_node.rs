@@ -14,6 +14,8 @@ async fn a_fourth_node_joins_a_running_cluster() {
     ann.progress(20).await;
 
     let fourth = cluster.add_node().await;
+    let metrics = cluster.metrics(&fourth).await.unwrap();
+    assert_eq!(metrics.value(r#"flotilla_raft_role{role="learner"}"#), 1.0, "it has no vote");
     let cat = cluster.client(&fourth, "/").await;
     ann.progress(20).await;
     let dan = Talker::start("dan", cluster.client(&fourth, "/").await);

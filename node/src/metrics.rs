@@ -343,6 +343,9 @@ pub static PEER_SENT_BYTES: Counter = Counter::new();
 /// Changes refused: for want of a quorum, or because too much was waiting.
 pub static PROPOSALS_REFUSED: Counter = Counter::new();
 
+/// Proposals sent once more, for nobody knew what had become of the last attempt.
+pub static PROPOSALS_REPEATED: Counter = Counter::new();
+
 /// Times that this node saw another leader than before.
 pub static LEADER_CHANGES: Counter = Counter::new();
 

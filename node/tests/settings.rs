@@ -45,7 +45,7 @@ fn wrong_setting_ends_the_start_with_its_name_and_place() {
 
 #[test]
 fn sample_files_are_right() {
-    for file in ["node.toml", "local.toml"] {
+    for file in ["node.toml", "local.toml", "single.toml"] {
         let path = format!("{}/../deploy/{file}", env!("CARGO_MANIFEST_DIR"));
         let output = flotilla(&["--check-config", "--config", &path], &[]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");

@@ -183,6 +183,10 @@ mod tests {
         let config = parse("{}").unwrap();
         assert_eq!(config, EngineConfig::default());
         assert_eq!(config.check(), Ok(()));
+        let timers = [config.ping_interval, config.ping_timeout, config.upgrade_timeout];
+        assert_eq!(timers.map(|timer| timer.as_secs()), [25, 20, 10]);
+        assert_eq!((config.max_payload_bytes, config.path.as_str()), (1_000_000, "/socket.io"));
+        assert!(config.allow_upgrades && config.add_trailing_slash && !config.allow_eio3);
         assert_eq!(config.upgrades(TransportKind::Polling), [TransportKind::WebSocket]);
         assert_eq!(config.upgrades(TransportKind::WebSocket), []);
     }

@@ -6,10 +6,10 @@ use super::{
     CONTROLLER_ERRORS, Counter, DELIVERIES, DELIVERY_DELAY, DROPS_INBOUND_FULL, DROPS_OUTBOX_FULL,
     DROPS_SLOW_CONSUMER, DROPS_VOLATILE, Delays, ENCODES, EVENTS_REFUSED, LEADER_CHANGES,
     PACKETS_RECEIVED, PACKETS_SENT, PEER_MESSAGES_RECEIVED, PEER_MESSAGES_REFUSED,
-    PEER_MESSAGES_SENT, PEER_SENT_BYTES, PROPOSAL_DURATION, PROPOSALS_REFUSED, PROTOCOL_ERRORS,
-    QUERIES_GIVEN_UP, RECEIVED_BYTES, RECOVERIES, RELAY_FAILURES, RELAYED_REQUESTS,
-    RELAYED_TO_CLIENT_BYTES, RELAYED_TO_OWNER_BYTES, SENT_BYTES, STRANGERS_REFUSED,
-    STREAMS_REFUSED, lock_closed, lock_errors, refused,
+    PEER_MESSAGES_SENT, PEER_SENT_BYTES, PROPOSAL_DURATION, PROPOSALS_REFUSED, PROPOSALS_REPEATED,
+    PROTOCOL_ERRORS, QUERIES_GIVEN_UP, RECEIVED_BYTES, RECOVERIES, RELAY_FAILURES,
+    RELAYED_REQUESTS, RELAYED_TO_CLIENT_BYTES, RELAYED_TO_OWNER_BYTES, SENT_BYTES,
+    STRANGERS_REFUSED, STREAMS_REFUSED, lock_closed, lock_errors, refused,
 };
 
 /// A metric as a scrape shows it.
@@ -82,6 +82,12 @@ pub fn counters() -> Vec<Sample<u64>> {
             Unit::Count,
             "Changes refused: for want of a quorum, or because too much was waiting.",
             &PROPOSALS_REFUSED,
+        ),
+        plain(
+            "flotilla_raft_proposals_repeated_total",
+            Unit::Count,
+            "Proposals sent once more, for nobody knew what had become of the last attempt. They are applied once.",
+            &PROPOSALS_REPEATED,
         ),
         plain(
             "flotilla_raft_leader_changes_total",

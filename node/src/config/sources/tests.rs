@@ -259,4 +259,11 @@ fn help_names_every_section() {
     for word in ["--bootstrap-expect", "[namespaces.\"/\"]", "FLOTILLA_", "inspect", "Examples:"] {
         assert!(help.contains(word), "{word} is not in\n{help}");
     }
+    // What the settings call their sections themselves.
+    let error = load("[none]", &[], &[]).unwrap_err().to_string();
+    let (_, sections) = error.split_once("there are ").unwrap();
+    let sections = sections.split(", ").filter(|key| !TOP_LEVEL.contains(key));
+    for section in sections {
+        assert!(help.contains(&format!("[{section}")), "[{section}] is not in\n{help}");
+    }
 }

@@ -192,6 +192,9 @@ impl<P: Propose> PumpTask<P> {
         let mut sent = false;
         let mut overdue = false;
         loop {
+            if sent {
+                metrics::PROPOSALS_REPEATED.add(1);
+            }
             let result = match self.attempt(batch, overdue).await {
                 ControlFlow::Break(settled) => return settled,
                 ControlFlow::Continue(result) => result,
