@@ -16,6 +16,7 @@ use super::gather::{Gather, WriteError};
 use super::network::{Directory, Lane};
 use super::state::NodeId;
 use super::types::{Applied, Consensus, Member};
+use crate::metrics;
 use crate::turn::others_first;
 
 /// Who leads, as far as this node knows.
@@ -50,10 +51,12 @@ pub(crate) trait Propose: Send + 'static {
 
     /// One attempt to propose so many changes, over at `until` at the latest. If another node leads it does not
     /// end when they are applied, of which this node's own log tells. Dropping it leaves the proposal's fate unknown.
+    /// `again`: an earlier attempt may have reached a log.
     fn propose(
         &mut self,
         proposal: Bytes,
         changes: u32,
+        again: bool,
         until: Instant,
     ) -> impl Future<Output = Result<Applied, Failed>> + Send;
 }
@@ -101,21 +104,29 @@ impl ToLeader {
         leader: NodeId,
         member: &Member,
         request: proto::ProposeRequest,
+        again: bool,
     ) -> Result<Applied, Failed> {
         if leader == self.directory.me {
-            self.sent = true;
+            self.note_sent(again);
             return pause_after(self.door.write_now(&self.consensus, request).await).await;
         }
         if self.link.as_ref().is_none_or(|link| link.leader != leader) {
             self.link = Some(self.open(leader, member).await?);
         }
+        self.note_sent(again);
         let link = self.link.as_mut().expect("it was just opened");
-        self.sent = true;
         let applied = link.propose(request).await;
         if applied == Err(Failed::Unknown) {
             self.link = None;
         }
         applied
+    }
+
+    fn note_sent(&mut self, again: bool) {
+        self.sent = true;
+        if again {
+            metrics::PROPOSALS_REPEATED.add(1);
+        }
     }
 
     async fn open(&self, leader: NodeId, member: &Member) -> Result<Link, Failed> {
@@ -182,6 +193,7 @@ impl Propose for ToLeader {
         &mut self,
         proposal: Bytes,
         changes: u32,
+        again: bool,
         until: Instant,
     ) -> Result<Applied, Failed> {
         let lead = self.lead.borrow_and_update().clone();
@@ -203,7 +215,7 @@ impl Propose for ToLeader {
         self.sent = false;
         let request = proto::ProposeRequest { proposal, changes };
         let applied = tokio::select! {
-            applied = self.propose_to(leader, &member, request) => Some(applied),
+            applied = self.propose_to(leader, &member, request, again) => Some(applied),
             () = another_leads => None,
             () = tokio::time::sleep_until(until) => None,
         };

@@ -151,7 +151,7 @@ async fn register(core: &Core, proposer: &mut ToLeader) -> Incarnation {
     loop {
         let until = Instant::now() + REGISTER_TIMEOUT;
         let attempt = async {
-            if proposer.propose(bytes.clone(), 1, until).await.is_ok() {
+            if proposer.propose(bytes.clone(), 1, false, until).await.is_ok() {
                 // Applied at the leader, which is this node, or about to be.
                 tokio::time::sleep_until(until).await;
             }

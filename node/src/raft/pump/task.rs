@@ -192,10 +192,7 @@ impl<P: Propose> PumpTask<P> {
         let mut sent = false;
         let mut overdue = false;
         loop {
-            if sent {
-                metrics::PROPOSALS_REPEATED.add(1);
-            }
-            let result = match self.attempt(batch, overdue).await {
+            let result = match self.attempt(batch, sent, overdue).await {
                 ControlFlow::Break(settled) => return settled,
                 ControlFlow::Continue(result) => result,
             };
@@ -219,11 +216,12 @@ impl<P: Propose> PumpTask<P> {
     async fn attempt(
         &mut self,
         batch: &InFlight,
+        again: bool,
         overdue: bool,
     ) -> ControlFlow<Settled, Result<Applied, Failed>> {
         let latest = Instant::now() + ATTEMPT_TIMEOUT;
         let until = if overdue { latest } else { latest.min(batch.deadline) };
-        let attempt = self.proposer.propose(batch.bytes.clone(), batch.changes, until);
+        let attempt = self.proposer.propose(batch.bytes.clone(), batch.changes, again, until);
         tokio::pin!(attempt);
         loop {
             let now = Instant::now();

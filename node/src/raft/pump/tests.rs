@@ -41,6 +41,8 @@ struct World {
     plan: VecDeque<Leader>,
     otherwise: Leader,
     attempts: usize,
+    /// Those of them after one that may have reached a log.
+    repeats: usize,
     proposals: Vec<Proposal>,
     state: State,
     applied: Vec<Change>,
@@ -87,11 +89,13 @@ impl Propose for Fake {
         &mut self,
         proposal: Bytes,
         _changes: u32,
+        again: bool,
         until: Instant,
     ) -> Result<Applied, Failed> {
         let does = {
             let mut world = self.world.lock().unwrap();
             world.attempts += 1;
+            world.repeats += usize::from(again);
             let does = world.plan.pop_front().unwrap_or(world.otherwise);
             if matches!(does, Leader::Commits | Leader::CommitsSilently) {
                 let proposal = decode_proposal(proposal).unwrap();
@@ -156,6 +160,7 @@ fn bench_with(plan: &[Leader], otherwise: Leader, limits: PumpLimits) -> Bench {
         plan: plan.iter().copied().collect(),
         otherwise,
         attempts: 0,
+        repeats: 0,
         proposals: Vec::new(),
         state,
         applied: Vec::new(),
@@ -203,6 +208,16 @@ async fn changes_apply_once_and_in_order_whatever_the_leader_does() {
         assert_eq!(receipt.await, Ok(Outcome::Applied));
     }
     assert_eq!(bench.world().applied, changes(0..50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_may_have_reached_a_log_is_proposed_again() {
+    use Leader::{Absent, CommitsSilently, Loses};
+    let bench = bench(&[Absent, Loses, Absent, CommitsSilently, Absent], Leader::Commits);
+    assert_eq!(bench.pump.propose(change(0)).await, Ok(Outcome::Applied));
+    assert_eq!(bench.pump.propose(change(1)).await, Ok(Outcome::Applied));
+    // Of the first change the second attempt is lost, and two follow; of the other, none.
+    assert_eq!(bench.world().repeats, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,7 +248,7 @@ async fn attempt_without_news_of_a_leader_pauses() {
         // The first attempt may still find what was told before the end.
         for _ in 0..2 {
             let began = Instant::now();
-            let attempt = proposer.propose(Bytes::new(), 0, began + PATIENCE).await;
+            let attempt = proposer.propose(Bytes::new(), 0, false, began + PATIENCE).await;
             assert!(attempt.is_err());
             let pause = began.elapsed();
             assert!(pause >= Duration::from_millis(10), "{pause:?}");
