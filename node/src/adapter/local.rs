@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytestring::ByteString;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef as RoomEntry;
+use indexmap::map::Entry as MemberEntry;
 use indexmap::{IndexMap, IndexSet};
 use smallvec::SmallVec;
 
@@ -330,33 +332,47 @@ impl Shard {
     /// Changes a socket's membership in one room, which begins or ends with it if need be.
     fn change(&mut self, slot: u32, room: &ByteString, change: impl FnOnce(&mut Membership)) {
         let Some(socket) = &mut self.sockets[slot as usize] else { return };
-        if !self.rooms.contains_key(room) {
-            // Copied: the text may be a piece of a log entry, which it would keep in memory.
-            let name = ByteString::from(room.to_string());
-            self.rooms.insert(name, Members::default());
-        }
-        let (name, members) = self.rooms.get_key_value_mut(room).expect("the room was made above");
-        let before = members.get(&slot).copied();
+        // A new name is copied: the text may be a piece of a log entry, which it would keep in memory.
+        let mut row = match self.rooms.entry_ref(&**room) {
+            RoomEntry::Occupied(row) => row,
+            RoomEntry::Vacant(place) => {
+                place.insert_entry_with_key((**room).into(), Members::default())
+            }
+        };
+        let members = row.get_mut();
+        let place = members.entry(slot);
+        let before = match &place {
+            MemberEntry::Occupied(member) => Some(*member.get()),
+            MemberEntry::Vacant(_) => None,
+        };
         let mut membership = before.unwrap_or_default();
         change(&mut membership);
-        let was_seen = before.is_some_and(Membership::is_seen);
-        let id = socket.recipient.id;
-        match (was_seen, membership.is_seen()) {
+        let is_over = membership.is_over();
+        match place {
+            MemberEntry::Occupied(mut member) if !is_over => *member.get_mut() = membership,
+            MemberEntry::Vacant(place) if !is_over => {
+                place.insert(membership);
+            }
+            MemberEntry::Occupied(member) => {
+                member.swap_remove();
+            }
+            MemberEntry::Vacant(_) => {}
+        }
+        let is_empty = members.is_empty();
+        let (name, id) = (row.key(), socket.recipient.id);
+        match (before.is_some_and(Membership::is_seen), membership.is_seen()) {
             (false, true) => self.watches.iter().for_each(|watch| watch.joined(name, id)),
             (true, false) => self.watches.iter().for_each(|watch| watch.left(name, id)),
             (false, false) | (true, true) => {}
         }
-        if !membership.is_over() {
-            members.insert(slot, membership);
-            if before.is_none() {
-                socket.rooms.push(name.clone());
-            }
-            return;
+        match (before.is_some(), !is_over) {
+            (false, true) => socket.rooms.push(name.clone()),
+            (true, false) => socket.rooms.retain(|joined| joined != name),
+            (false, false) | (true, true) => {}
         }
-        if before.is_some() {
-            socket.rooms.retain(|joined| joined != room);
+        if is_empty {
+            row.remove();
         }
-        self.forget_member(slot, room);
     }
 
     fn tell_own_room(&self, id: SocketId, tell: fn(&dyn Watcher, &ByteString, SocketId)) {

@@ -75,6 +75,8 @@ struct Inner {
     waker: Option<Waker>,
     closing: Option<CloseReason>,
     nudged: bool,
+    /// Some of what is queued goes to others, too.
+    is_shared: bool,
     /// False while the stream takes no more bytes, or no poll is open.
     writable: bool,
 }
@@ -126,6 +128,7 @@ impl Outbox {
             waker: None,
             closing: None,
             nudged: false,
+            is_shared: false,
             writable: true,
         };
         let is_websocket = AtomicBool::new(false);
@@ -137,14 +140,21 @@ impl Outbox {
         self.revision
     }
 
-    /// Queues a packet, and wakes the connection if nothing was queued.
+    /// Queues a packet that may go to others, too, and wakes the connection if nothing was queued.
     pub fn push(&self, packet: Arc<Encoded>) -> Pushed {
+        let mut inner = self.lock();
+        inner.is_shared = true;
+        self.queue(inner, packet)
+    }
+
+    /// Queues a packet that is for this client alone, such as the answer to one of its own.
+    pub fn push_own(&self, packet: Arc<Encoded>) -> Pushed {
         self.queue(self.lock(), packet)
     }
 
-    /// Queues a packet, and [nudges](Self::nudge) the connection.
+    /// Queues a packet for this client alone, and [nudges](Self::nudge) the connection.
     pub fn push_news(&self, packet: Arc<Encoded>) -> Pushed {
-        let pushed = self.push(packet);
+        let pushed = self.push_own(packet);
         self.nudge();
         pushed
     }
@@ -173,7 +183,7 @@ impl Outbox {
 
     /// Queues a packet if the client can take it now; a volatile packet is better lost than late.
     pub fn push_volatile(&self, packet: Arc<Encoded>) -> Pushed {
-        let inner = self.lock();
+        let mut inner = self.lock();
         if !inner.writable {
             metrics::DROPS_VOLATILE.add(1);
             return Pushed::Dropped;
@@ -182,6 +192,7 @@ impl Outbox {
             metrics::DROPS_OUTBOX_FULL.add(1);
             return Pushed::Dropped;
         }
+        inner.is_shared = true;
         self.queue(inner, packet)
     }
 
@@ -201,15 +212,15 @@ impl Outbox {
         wake(inner);
     }
 
-    /// Ready once there is something to send, a nudge or a reason to close. For the connection's task
-    /// alone: the last one to poll is woken.
-    pub fn poll_pending(&self, context: &Context<'_>) -> Poll<()> {
+    /// Ready once there is something to send, a nudge or a reason to close; true if others get some of it, too. For the
+    /// connection's task alone: the last one to poll is woken.
+    pub fn poll_pending(&self, context: &Context<'_>) -> Poll<bool> {
         let mut inner = self.lock();
         // Whoever waits for more has written what it took.
         inner.taken = OutboxSize::default();
         if !inner.queue.is_empty() || inner.closing.is_some() || inner.nudged {
             inner.nudged = false;
-            return Poll::Ready(());
+            return Poll::Ready(inner.is_shared);
         }
         inner.watch(context);
         Poll::Pending
@@ -239,6 +250,7 @@ impl Outbox {
         let mut inner = self.lock();
         std::mem::swap(&mut inner.queue, pending);
         let bytes = std::mem::take(&mut inner.bytes);
+        inner.is_shared = false;
         inner.taken = OutboxSize { bytes, packets: pending.len() };
         bytes
     }
@@ -351,6 +363,24 @@ mod tests {
         outbox.take_pending(&mut pending);
         assert_eq!(pending.len(), 2);
         assert!(!poll(&outbox, &count));
+    }
+
+    #[test]
+    fn packets_that_others_get_are_told_from_those_of_one_client() {
+        let outbox = Outbox::new(LIMITS);
+        let waker = Waker::noop();
+        let pending = || outbox.poll_pending(&Context::from_waker(waker));
+        let take = || outbox.take_pending(&mut VecDeque::new());
+        outbox.push_own(packet());
+        assert_eq!(pending(), Poll::Ready(false));
+        outbox.push(packet());
+        assert_eq!(pending(), Poll::Ready(true), "it goes with the other");
+        take();
+        outbox.push_news(packet());
+        assert_eq!(pending(), Poll::Ready(false));
+        take();
+        outbox.push_volatile(packet());
+        assert_eq!(pending(), Poll::Ready(true));
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Connection {
     fn refuse(&mut self, name: &str) {
         metrics::CONNECTS_REFUSED.invalid_namespace.add(1);
         let error = ConnectError::new("Invalid namespace");
-        self.outbox.push(connect_error(&self.io, name, error.to_json()));
+        self.outbox.push_own(connect_error(&self.io, name, error.to_json()));
         self.core.handle_rejected(name);
     }
 

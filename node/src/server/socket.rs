@@ -469,8 +469,9 @@ impl Socket {
         }
     }
 
+    /// Sends it a packet that nobody else gets.
     pub(crate) fn push(&self, packet: Arc<Encoded>) {
-        self.0.recipient.outbox.push(packet);
+        self.0.recipient.outbox.push_own(packet);
     }
 
     fn early(&self) -> MutexGuard<'_, Early> {

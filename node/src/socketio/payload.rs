@@ -85,7 +85,15 @@ impl Payload {
     }
 }
 
+/// The name in a checked array, whose whitespace is JSON's.
 pub(super) fn event_name(array: &str) -> Option<Cow<'_, str>> {
+    // As nearly all clients write it: what ends the name is a quote.
+    if let Some(inner) = array.strip_prefix("[\"")
+        && let Some(end) = inner.bytes().position(|byte| matches!(byte, b'"' | b'\\'))
+        && inner.as_bytes()[end] == b'"'
+    {
+        return Some(Cow::Borrowed(&inner[..end]));
+    }
     let first = Elements::of(array).next()?;
     match first.as_bytes()[0] {
         b'"' if first.contains('\\') => Some(Cow::Owned(json::unquote(first))),
@@ -104,15 +112,15 @@ pub struct Elements<'a> {
 
 impl<'a> Elements<'a> {
     fn of(array: &'a str) -> Self {
-        let array = array.trim_matches(is_whitespace);
+        let array = array.trim_ascii();
         let inner = array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         Self { rest: inner.unwrap_or_default() }
     }
 
     /// The text of those that have not been taken, commas between them.
     pub fn text(&self) -> &'a str {
-        let rest = self.rest.trim_start_matches(is_whitespace);
-        rest.strip_prefix(',').unwrap_or(rest).trim_matches(is_whitespace)
+        let rest = self.rest.trim_ascii_start();
+        rest.strip_prefix(',').unwrap_or(rest).trim_ascii()
     }
 }
 
@@ -125,10 +133,6 @@ impl<'a> Iterator for Elements<'a> {
         self.rest = rest;
         (!element.is_empty()).then_some(element)
     }
-}
-
-fn is_whitespace(char: char) -> bool {
-    char.is_ascii() && json::is_whitespace(char as u8)
 }
 
 #[cfg(test)]

@@ -75,7 +75,9 @@ impl Transport {
 enum Wake {
     Deadline,
     /// Packets, a nudge or a reason to close.
-    Outbox,
+    Outbox {
+        is_shared: bool,
+    },
     /// A stalled stream takes bytes again.
     Writable,
     Received(io::Result<Received>),
@@ -128,15 +130,17 @@ impl ConnectionTask {
                 return Box::pin(self.end(ending)).await;
             }
             let wake = self.wake().await;
-            if !matches!(wake, Wake::Outbox) {
+            if !matches!(wake, Wake::Outbox { .. }) {
                 self.outbox.unwatch();
             }
             match wake {
                 Wake::Deadline => self.handle_deadline(Instant::now()),
-                Wake::Outbox => {
-                    // Whoever pushes often pushes to many: a moment later there is more to write
-                    // at once.
-                    others_first().await;
+                Wake::Outbox { is_shared } => {
+                    // Whoever pushes to many is mostly not alone: a moment later there is more to
+                    // write at once.
+                    if is_shared {
+                        others_first().await;
+                    }
                     self.handle_outbox();
                 }
                 Wake::Writable => self.write_frames(),
@@ -171,11 +175,11 @@ impl ConnectionTask {
         } else if self.takes_packets() {
             self.outbox.poll_pending(context)
         } else {
-            self.outbox.poll_news(context)
+            self.outbox.poll_news(context).map(|()| false)
         };
-        if outbox.is_ready() {
+        if let Poll::Ready(is_shared) = outbox {
             self.reads_first = true;
-            return Poll::Ready(Wake::Outbox);
+            return Poll::Ready(Wake::Outbox { is_shared });
         }
         if self.reads_first { Poll::Pending } else { self.poll_transport(context) }
     }

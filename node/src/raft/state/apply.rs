@@ -14,7 +14,7 @@ use super::id::{SessionId, SocketId};
 use super::nodes::NodeStatus;
 use super::rooms::SocketBits;
 use super::sessions::SessionBits;
-use super::sockets::is_own_room;
+use super::sockets::{Home, is_own_room};
 use super::target::Target;
 
 /// What follows from one change; mostly one effect.
@@ -255,14 +255,11 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         let id = socket.to_bits();
-        if !self.owns(by, &id) {
+        let home = self.sockets.get(&id).map(|row| &row.home);
+        let Some(home) = home.filter(|home| home.owner == by.owner).cloned() else {
             return Outcome::UnknownSocket;
-        }
-        if matches!(step, Step::Join) && !self.sockets.has_room_for(&id, &rooms) {
-            return Outcome::TooManyRooms;
-        }
-        self.step(by, &id, rooms, step, effects);
-        Outcome::Applied
+        };
+        self.step(by, (socket, &id, &home), rooms, step, effects)
     }
 
     /// All sockets that match join rooms, or leave them. Those that would be in too many join none.
@@ -276,50 +273,42 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         for id in self.select(namespace, target) {
-            if matches!(step, Step::Join) && !self.sockets.has_room_for(&id, rooms) {
-                continue;
-            }
-            self.step(by, &id, rooms.clone(), step, effects);
+            let Some(home) = self.sockets.get(&id).map(|row| row.home.clone()) else { continue };
+            let socket = SocketId::from_bits(id);
+            self.step(by, (socket, &id, &home), rooms.clone(), step, effects);
         }
         Outcome::Applied
     }
 
+    /// One socket joins rooms, or leaves them. The effect names the rooms also where it was in or out before, so
+    /// that whoever asked finds his answer in it.
     fn step(
         &mut self,
         by: Proposer,
-        id: &SocketBits,
+        (socket, id, home): (SocketId, &SocketBits, &Home),
         rooms: Rooms,
         step: Step,
         effects: &mut Effects,
-    ) {
-        let effect = match step {
-            Step::Join => {
-                self.sockets.join(id, &rooms);
-                joined
-            }
+    ) -> Outcome {
+        let moved: Moved = match step {
+            Step::Join if !self.sockets.try_join(id, &rooms) => return Outcome::TooManyRooms,
+            Step::Join => joined,
             Step::Leave => {
                 self.sockets.leave(id, &rooms);
                 left
             }
         };
         self.note_rooms(id, &rooms, by.place);
-        effects.extend(self.moved(id, rooms, effect));
+        let rooms = without_own(id, rooms);
+        if !rooms.is_empty() {
+            effects.push(moved(home.namespace.clone(), home.owner, socket, rooms));
+        }
+        Outcome::Applied
     }
 
     /// Only the incarnation that owns a socket may change it.
     pub(super) fn owns(&self, by: Proposer, id: &SocketBits) -> bool {
         self.sockets.get(id).is_some_and(|row| row.home.owner == by.owner)
-    }
-
-    /// The effect of a join or leave. It names the rooms also where the socket was in or out
-    /// before, so that whoever asked finds his answer in it.
-    fn moved(&self, id: &SocketBits, rooms: Rooms, effect: Moved) -> Option<Effect> {
-        let rooms = without_own(id, rooms);
-        if rooms.is_empty() {
-            return None;
-        }
-        let home = &self.sockets.get(id)?.home;
-        Some(effect(home.namespace.clone(), home.owner, SocketId::from_bits(*id), rooms))
     }
 
     /// None of them comes back: one that is away is over at once, others once their owner says so,

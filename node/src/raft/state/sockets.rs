@@ -99,24 +99,21 @@ impl Sockets {
         row.home = home;
     }
 
-    /// Whether the socket may be in these too: see [`MAX_ROOMS`].
-    pub(super) fn has_room_for(&self, id: &SocketBits, rooms: &[ByteString]) -> bool {
-        let Some(row) = self.rows.get(id) else { return true };
-        row.rooms.len() + rooms.len() <= MAX_ROOMS || {
-            let is_new = |name: &&ByteString| !row.rooms.iter().any(|room| **room == ***name);
-            row.rooms.len() + rooms.iter().filter(is_new).count() <= MAX_ROOMS
+    /// Does nothing for rooms that the socket is in already.
+    pub(super) fn join(&mut self, id: &SocketBits, rooms: &[ByteString]) {
+        if let Some(row) = self.rows.get_mut(id) {
+            row.join(id, rooms, namespace_mut(&mut self.namespaces, &row.home));
         }
     }
 
-    /// Does nothing for rooms that the socket is in already.
-    pub(super) fn join(&mut self, id: &SocketBits, rooms: &[ByteString]) {
-        let Some(row) = self.rows.get_mut(id) else { return };
-        let namespace = namespace_mut(&mut self.namespaces, &row.home);
-        for name in rooms {
-            if !is_own_room(id, name) && !row.rooms.iter().any(|room| **room == **name) {
-                row.rooms.push(namespace.rooms.join(name, *id, row.home.owner));
-            }
+    /// The same; false, and nothing is done, if the socket would be in too many: see [`MAX_ROOMS`].
+    pub(super) fn try_join(&mut self, id: &SocketBits, rooms: &[ByteString]) -> bool {
+        let Some(row) = self.rows.get_mut(id) else { return true };
+        let has_place = row.has_place_for(rooms);
+        if has_place {
+            row.join(id, rooms, namespace_mut(&mut self.namespaces, &row.home));
         }
+        has_place
     }
 
     /// Does nothing for rooms that the socket is not in.
@@ -171,6 +168,28 @@ impl Sockets {
             .get(namespace)
             .into_iter()
             .flat_map(|row| row.homes.iter().map(|(home, _count)| home))
+    }
+}
+
+impl Row {
+    /// Whether the socket may be in these too.
+    fn has_place_for(&self, rooms: &[ByteString]) -> bool {
+        self.rooms.len() + rooms.len() <= MAX_ROOMS || {
+            let is_new = |name: &&ByteString| !self.is_in(name);
+            self.rooms.len() + rooms.iter().filter(is_new).count() <= MAX_ROOMS
+        }
+    }
+
+    fn join(&mut self, id: &SocketBits, rooms: &[ByteString], namespace: &mut NamespaceRow) {
+        for name in rooms {
+            if !is_own_room(id, name) && !self.is_in(name) {
+                self.rooms.push(namespace.rooms.join(name, *id, self.home.owner));
+            }
+        }
+    }
+
+    fn is_in(&self, name: &str) -> bool {
+        self.rooms.iter().any(|room| **room == *name)
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use flotilla_proto::raft as proto;
 use prost::Message;
+use prost::encoding::{self, WireType};
 use proto::change::Kind;
 
 use super::WireError;
@@ -13,15 +14,66 @@ use crate::raft::state::{
 };
 use crate::socketio::Payload;
 
+/// The numbers of the fields that are written here without their messages (`raft.proto`).
+mod field {
+    pub(super) const NODE: u32 = 1;
+    pub(super) const INCARNATION: u32 = 2;
+    pub(super) const FIRST_SEQ: u32 = 3;
+    pub(super) const STAMP_MS: u32 = 4;
+    pub(super) const CHANGES: u32 = 5;
+    pub(super) const JOIN: u32 = 6;
+    pub(super) const LEAVE: u32 = 7;
+    pub(super) const SOCKET: u32 = 1;
+    pub(super) const ROOMS: u32 = 2;
+}
+
+/// So much of an entry is set aside for each change: an id, and a text of some length.
+const USUAL_CHANGE_BYTES: usize = 64;
+
 pub(crate) fn encode_proposal(proposal: &Proposal) -> Bytes {
-    let message = proto::Proposal {
-        node: proposal.node,
-        incarnation: proposal.incarnation,
-        first_seq: proposal.first_seq,
-        stamp_ms: proposal.stamp_ms,
-        changes: proposal.changes.iter().map(change_to_wire).collect(),
+    let mut out = Vec::with_capacity((proposal.changes.len() + 1) * USUAL_CHANGE_BYTES);
+    for (number, value) in [
+        (field::NODE, proposal.node),
+        (field::INCARNATION, proposal.incarnation),
+        (field::FIRST_SEQ, proposal.first_seq),
+        (field::STAMP_MS, proposal.stamp_ms),
+    ] {
+        // As every message leaves out what has its default.
+        if value != 0 {
+            encoding::uint64::encode(number, &value, &mut out);
+        }
+    }
+    for change in &proposal.changes {
+        match change {
+            Change::Join { socket, rooms } => encode_rooms(field::JOIN, socket, rooms, &mut out),
+            Change::Leave { socket, rooms } => encode_rooms(field::LEAVE, socket, rooms, &mut out),
+            change => {
+                encoding::message::encode(field::CHANGES, &change_to_wire(change), &mut out);
+            }
+        }
+    }
+    out.into()
+}
+
+/// A `SocketRooms` in a `Change`: most changes are of these, and need no message of their own to be written from.
+fn encode_rooms(kind: u32, socket: &SocketId, rooms: &[ByteString], out: &mut Vec<u8>) {
+    let text_len = |number: u32, len: usize| {
+        encoding::key_len(number) + encoding::encoded_len_varint(len as u64) + len
     };
-    message.encode_to_vec().into()
+    let socket = socket.as_bytes();
+    let rooms_len = rooms.iter().map(|room| text_len(field::ROOMS, room.len())).sum::<usize>();
+    let inner_len = text_len(field::SOCKET, socket.len()) + rooms_len;
+    let mut begin = |number: u32, len: usize, text: &[u8]| {
+        encoding::encode_key(number, WireType::LengthDelimited, out);
+        encoding::encode_varint(len as u64, out);
+        out.extend_from_slice(text);
+    };
+    begin(field::CHANGES, text_len(kind, inner_len), &[]);
+    begin(kind, inner_len, &[]);
+    begin(field::SOCKET, socket.len(), socket);
+    for room in rooms {
+        begin(field::ROOMS, room.len(), room.as_bytes());
+    }
 }
 
 /// Texts and attachments of the result are slices of `bytes`.
@@ -388,6 +440,27 @@ mod tests {
             changes: every_change(),
         };
         assert_eq!(decode_proposal(encode_proposal(&proposal)), Ok(proposal));
+    }
+
+    #[test]
+    fn proposal_is_its_message() {
+        let long = ByteString::from("r".repeat(300));
+        for first_seq in [0, 1, u64::MAX] {
+            let (node, incarnation, stamp_ms) = (1 << 47, 0, 1_700_000_000_000);
+            let mut changes = every_change();
+            let rooms = smallvec![long.clone(), "".into(), long.clone()];
+            changes.push(Change::Leave { socket: SocketId::random(), rooms });
+            changes.push(Change::Join { socket: SocketId::random(), rooms: smallvec![] });
+            let message = proto::Proposal {
+                node,
+                incarnation,
+                first_seq,
+                stamp_ms,
+                changes: changes.iter().map(change_to_wire).collect(),
+            };
+            let proposal = Proposal { node, incarnation, first_seq, stamp_ms, changes };
+            assert_eq!(encode_proposal(&proposal), message.encode_to_vec());
+        }
     }
 
     #[test]

@@ -7,25 +7,38 @@ use tokio::time::{Instant, Sleep};
 
 /// Deadlines mostly move away before they are reached: the timer is set again only when one comes
 /// nearer, or when it fires too early.
-pub(super) struct Timer(Pin<Box<Sleep>>);
+pub(super) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// It wakes the task, and need not be polled before it has fired.
+    is_armed: bool,
+}
 
 impl Timer {
     pub(super) fn new(deadline: Instant) -> Self {
-        Self(Box::pin(tokio::time::sleep_until(deadline)))
+        Self { sleep: Box::pin(tokio::time::sleep_until(deadline)), is_armed: false }
     }
 
-    /// Ready once `deadline` has come.
+    /// Ready once `deadline` has come. To be polled by one task alone: it is woken whoever polls later.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if deadline < self.0.deadline() {
-            self.0.as_mut().reset(deadline);
+        if deadline < self.sleep.deadline() {
+            self.reset(deadline);
         }
-        while self.0.as_mut().poll(context).is_ready() {
-            if deadline <= self.0.deadline() {
+        if self.is_armed && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        while self.sleep.as_mut().poll(context).is_ready() {
+            if deadline <= self.sleep.deadline() {
                 return Poll::Ready(());
             }
-            self.0.as_mut().reset(deadline);
+            self.reset(deadline);
         }
+        self.is_armed = true;
         Poll::Pending
+    }
+
+    fn reset(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline);
+        self.is_armed = false;
     }
 }
 
