@@ -9,7 +9,8 @@ use serde_json::{Map, Number, Value};
 use crate::adapter::DeliveryMode;
 use crate::raft::state::SessionId;
 use crate::server::{
-    Ack, Agreed, Args, Data, ExtractError, Io, NamespaceHandle, SessionError, SessionUpdate, Socket,
+    Ack, Agreed, Args, Data, EmitError, ExtractError, Io, NamespaceHandle, SessionError,
+    SessionUpdate, Socket,
 };
 use crate::socketio::Raw;
 
@@ -136,19 +137,23 @@ fn told(done: Result<(), SessionError>, ack: Ack) {
     }
 }
 
-/// Answers once what was asked for is committed; at once if nobody waits for it.
+/// Answers once what was asked for is committed, if anyone waits for it.
 async fn answer(ack: Ack, done: Result<Agreed, ExtractError>) {
     if !ack.is_wanted() {
         return;
     }
     match done {
-        Ok(agreed) => match agreed.await {
-            Ok(()) => reply(ack, &()),
-            Err(error) => {
-                reply(ack, &Refused { error: error.as_str(), message: error.to_string() })
-            }
-        },
+        Ok(agreed) if agreed.is_pending() => agreed.then(|done| tell_outcome(ack, done)),
+        // Done already; to await many of these gives way to others.
+        Ok(agreed) => tell_outcome(ack, agreed.await),
         Err(error) => refuse(ack, &error),
+    }
+}
+
+fn tell_outcome(ack: Ack, done: Result<(), EmitError>) {
+    match done {
+        Ok(()) => reply(ack, &()),
+        Err(error) => reply(ack, &Refused { error: error.as_str(), message: error.to_string() }),
     }
 }
 

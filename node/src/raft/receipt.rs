@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::sync::oneshot;
 use tokio::task::coop;
+use tracing::error;
 
 use super::alone::BeingHandled;
 use super::state::{Effect, Outcome, Place};
@@ -54,7 +57,7 @@ enum State {
     Answered(Answer),
     /// Done when it was called.
     AtOnce,
-    Pending(oneshot::Receiver<Answer>),
+    Pending(Arc<Slot>),
 }
 
 impl Receipt {
@@ -75,8 +78,98 @@ impl Receipt {
 
     /// A receipt, and the other end that answers it.
     pub fn pending() -> (Waiter, Self) {
-        let (sender, receiver) = oneshot::channel();
-        (Waiter { sender, settle: None }, Self(State::Pending(receiver)))
+        let slot = Arc::new(Slot::default());
+        (
+            Waiter { answering: Answering(Some(slot.clone())), settle: None },
+            Self(State::Pending(slot)),
+        )
+    }
+
+    /// Whether the answer is still to come.
+    pub fn is_pending(&self) -> bool {
+        matches!(&self.0, State::Pending(slot) if !matches!(*slot.lock(), Content::Answered(_)))
+    }
+
+    /// Has `act` called with the answer, in place of whoever would await it: at once if it is there, else by the one
+    /// who gives it, whom it must not hold up.
+    pub fn act(self, act: impl FnOnce(Answer) + Send + 'static) {
+        let answer = match self.0 {
+            State::Answered(answer) => answer,
+            State::AtOnce => Ok(Outcome::Applied),
+            State::Pending(slot) => {
+                let mut content = slot.lock();
+                match &*content {
+                    Content::Answered(answer) => answer.clone(),
+                    Content::Awaited(_) | Content::Open | Content::Act(_) => {
+                        *content = Content::Act(Box::new(act));
+                        return;
+                    }
+                }
+            }
+        };
+        act(answer);
+    }
+}
+
+/// Where the two ends of a receipt meet.
+#[derive(Default)]
+struct Slot(Mutex<Content>);
+
+#[derive(Default)]
+enum Content {
+    #[default]
+    Open,
+    Awaited(Waker),
+    Act(Act),
+    Answered(Answer),
+}
+
+type Act = Box<dyn FnOnce(Answer) + Send>;
+
+impl Slot {
+    fn answer(&self, answer: Answer) {
+        let before = mem::replace(&mut *self.lock(), Content::Answered(answer.clone()));
+        match before {
+            Content::Awaited(waker) => waker.wake(),
+            // It belongs to one caller, and its panic is no other's affair.
+            Content::Act(act) => {
+                if catch_unwind(AssertUnwindSafe(|| act(answer))).is_err() {
+                    error!("what was to follow an agreement panicked");
+                }
+            }
+            // Nobody may be waiting any more, and that is fine.
+            Content::Open | Content::Answered(_) => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().expect("nothing panics while it holds a receipt")
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
+
+/// The end of a slot that answers, once. To drop it is an answer, too.
+struct Answering(Option<Arc<Slot>>);
+
+impl Answering {
+    fn answer(mut self, answer: Answer) {
+        if let Some(slot) = self.0.take() {
+            slot.answer(answer);
+        }
+    }
+}
+
+impl Drop for Answering {
+    /// The pump drops a waiter only when the node goes down around it.
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.answer(Err(ProposeError::Timeout));
+        }
     }
 }
 
@@ -90,10 +183,21 @@ impl Future for Receipt {
                 budget.made_progress();
                 Ok(Outcome::Applied)
             }),
-            // The pump drops a waiter only when the node goes down around it.
-            State::Pending(receiver) => Pin::new(receiver)
-                .poll(context)
-                .map(|answer| answer.unwrap_or(Err(ProposeError::Timeout))),
+            State::Pending(slot) => {
+                let budget = ready!(coop::poll_proceed(context));
+                let mut content = slot.lock();
+                match &*content {
+                    Content::Answered(answer) => {
+                        budget.made_progress();
+                        return Poll::Ready(answer.clone());
+                    }
+                    Content::Awaited(waker) if waker.will_wake(context.waker()) => {}
+                    Content::Awaited(_) | Content::Open | Content::Act(_) => {
+                        *content = Content::Awaited(context.waker().clone());
+                    }
+                }
+                Poll::Pending
+            }
         }
     }
 }
@@ -105,7 +209,7 @@ type Settle = Box<dyn FnOnce(&Answer) + Send>;
 
 /// Answers one [`Receipt`].
 pub struct Waiter {
-    sender: oneshot::Sender<Answer>,
+    answering: Answering,
     settle: Option<Settle>,
 }
 
@@ -119,8 +223,7 @@ impl Waiter {
         if let Some(settle) = self.settle {
             settle(&answer);
         }
-        // Nobody may be waiting any more, and that is fine.
-        let _ = self.sender.send(answer);
+        self.answering.answer(answer);
     }
 }
 
@@ -176,6 +279,58 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    #[tokio::test]
+    async fn receipt_is_answered_to_whoever_awaits_it() {
+        let (waiter, mut receipt) = Receipt::pending();
+        assert!(receipt.is_pending());
+        assert!(futures_util::poll!(&mut receipt).is_pending());
+        let answering = async { waiter.answer(Err(ProposeError::Draining)) };
+        let (answer, ()) = tokio::join!(&mut receipt, answering);
+        assert_eq!(answer, Err(ProposeError::Draining));
+        assert!(!receipt.is_pending());
+        let (dropped, receipt) = Receipt::pending();
+        drop(dropped);
+        assert_eq!(receipt.await, Err(ProposeError::Timeout), "the node goes down");
+    }
+
+    #[test]
+    fn act_follows_the_answer_whichever_comes_first() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let note = |name: &'static str| {
+            let done = done.clone();
+            move |answer: Answer| done.lock().unwrap().push((name, answer))
+        };
+        let (waiter, receipt) = Receipt::pending();
+        receipt.act(note("before"));
+        assert!(done.lock().unwrap().is_empty());
+        let settled = note("settled");
+        waiter.then(move |answer| settled(answer.clone())).answer(Ok(Outcome::Applied));
+        let (waiter, receipt) = Receipt::pending();
+        waiter.answer(Ok(Outcome::UnknownSocket));
+        receipt.act(note("after"));
+        Receipt::refused(ProposeError::Overloaded).act(note("refused"));
+        Receipt::at_once().act(note("at once"));
+        let (dropped, receipt) = Receipt::pending();
+        receipt.act(note("dropped"));
+        drop(dropped);
+        let expected = [
+            ("settled", Ok(Outcome::Applied)),
+            ("before", Ok(Outcome::Applied)),
+            ("after", Ok(Outcome::UnknownSocket)),
+            ("refused", Err(ProposeError::Overloaded)),
+            ("at once", Ok(Outcome::Applied)),
+            ("dropped", Err(ProposeError::Timeout)),
+        ];
+        assert_eq!(*done.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn act_that_panics_stops_at_the_answer() {
+        let (waiter, receipt) = Receipt::pending();
+        receipt.act(|_answer| panic!("the application's"));
+        waiter.answer(Ok(Outcome::Applied));
+    }
 
     #[tokio::test]
     async fn many_that_need_no_agreement_give_way_to_others() {

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use crate::raft::state::Outcome;
-use crate::raft::{ProposeError, Receipt};
+use crate::raft::{Answer, ProposeError, Receipt};
 
 /// Why an emit, a join or the like did not, or may not have, happened.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,74 @@ impl Agreed {
     pub(crate) fn refused(error: EmitError) -> Self {
         Self(State::Refused(Some(error)))
     }
+
+    /// Has `act` called with what awaiting it would yield: at once if that is known, else by the task that has acted on
+    /// the change, before it goes on. So `act` must be short and must not block; an ack may be sent.
+    ///
+    /// It costs less than a handler that waits, for which a task is made.
+    ///
+    /// ```
+    /// # use flotilla::server::{Ack, Data, Socket};
+    /// async fn join(socket: Socket, Data(room): Data<String>, ack: Ack) {
+    ///     socket.join(room).then(|joined| {
+    ///         let error = joined.err().map(|error| error.to_string());
+    ///         ack.send(&error).expect("a text is JSON");
+    ///     });
+    /// }
+    /// ```
+    pub fn then(self, act: impl FnOnce(Result<(), EmitError>) + Send + 'static) {
+        match self.0 {
+            State::Refused(error) => act(Err(error.expect("not used after completion"))),
+            State::Proposed(receipt) => receipt.act(|answer| act(result(answer))),
+            State::Several(pending, first_error) => follow_all(pending, first_error, Box::new(act)),
+        }
+    }
+}
+
+type Act = Box<dyn FnOnce(Result<(), EmitError>) + Send>;
+
+/// Several that are followed by one act.
+struct Followed {
+    unknown: usize,
+    first_error: Option<EmitError>,
+    act: Option<Act>,
+}
+
+impl Followed {
+    /// One of them is known. The last one's caller acts.
+    fn note(followed: &Mutex<Self>, result: Result<(), EmitError>) {
+        let mut all = followed.lock().expect("nothing panics while it counts");
+        all.unknown -= 1;
+        all.first_error = all.first_error.take().or_else(|| result.err());
+        if all.unknown > 0 {
+            return;
+        }
+        let last = (all.act.take(), all.first_error.take());
+        drop(all);
+        if let (Some(act), first_error) = last {
+            act(first_error.map_or(Ok(()), Err));
+        }
+    }
+}
+
+fn follow_all(pending: Vec<Agreed>, first_error: Option<EmitError>, act: Act) {
+    // This call counts as one, so that none is the last before all are followed.
+    let unknown = pending.len() + 1;
+    let followed = Arc::new(Mutex::new(Followed { unknown, first_error, act: Some(act) }));
+    for agreed in pending {
+        let followed = followed.clone();
+        agreed.then(move |result| Followed::note(&followed, result));
+    }
+    Followed::note(&followed, Ok(()));
+}
+
+fn result(answer: Answer) -> Result<(), EmitError> {
+    match answer {
+        Ok(Outcome::UnknownSocket) => Err(EmitError::Gone),
+        Ok(Outcome::TooManyRooms) => Err(EmitError::TooManyRooms),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl From<Receipt> for Agreed {
@@ -95,6 +164,17 @@ impl From<Receipt> for Agreed {
 impl FromIterator<Self> for Agreed {
     fn from_iter<I: IntoIterator<Item = Self>>(several: I) -> Self {
         Self(State::Several(several.into_iter().collect(), None))
+    }
+}
+
+impl Agreed {
+    /// Whether it is still to be agreed.
+    pub(crate) fn is_pending(&self) -> bool {
+        match &self.0 {
+            State::Refused(_) => false,
+            State::Proposed(receipt) => receipt.is_pending(),
+            State::Several(pending, _) => pending.iter().any(Self::is_pending),
+        }
     }
 }
 
@@ -119,14 +199,56 @@ impl Future for Agreed {
                 }
                 Poll::Ready(first_error.take().map_or(Ok(()), Err))
             }
-            State::Proposed(receipt) => {
-                Poll::Ready(match ready!(Pin::new(receipt).poll(context)) {
-                    Ok(Outcome::UnknownSocket) => Err(EmitError::Gone),
-                    Ok(Outcome::TooManyRooms) => Err(EmitError::TooManyRooms),
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(error.into()),
-                })
-            }
+            State::Proposed(receipt) => Pin::new(receipt).poll(context).map(result),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::raft::Waiter;
+
+    fn proposed() -> (Waiter, Agreed) {
+        let (waiter, receipt) = Receipt::pending();
+        (waiter, receipt.into())
+    }
+
+    #[test]
+    fn several_are_followed_by_one_act_with_the_first_error() {
+        let (sender, acts) = mpsc::channel();
+        let (waiters, several): (Vec<_>, Vec<_>) = (0..3).map(|_| proposed()).unzip();
+        let nested: Agreed =
+            [several.into_iter().collect(), Receipt::at_once().into()].into_iter().collect();
+        assert!(nested.is_pending());
+        nested.then(move |result| sender.send(result.map_err(|error| error.as_str())).unwrap());
+        let answers =
+            [Ok(Outcome::Applied), Ok(Outcome::UnknownSocket), Err(ProposeError::Timeout)];
+        for (waiter, answer) in waiters.into_iter().zip(answers) {
+            assert_eq!(acts.try_recv(), Err(mpsc::TryRecvError::Empty));
+            waiter.answer(answer);
+        }
+        assert_eq!(acts.try_recv(), Ok(Err("Gone")));
+        assert_eq!(acts.try_recv(), Err(mpsc::TryRecvError::Disconnected), "once");
+    }
+
+    #[test]
+    fn what_is_known_is_followed_at_once() {
+        let (sender, acts) = mpsc::channel();
+        let known = [
+            Agreed::refused(EmitError::Reserved),
+            Receipt::at_once().into(),
+            Agreed::from_iter([]),
+            Receipt::refused(ProposeError::Draining).into(),
+        ];
+        for agreed in known {
+            assert!(!agreed.is_pending());
+            let sender = sender.clone();
+            agreed.then(move |result| sender.send(result.map_err(|error| error.as_str())).unwrap());
+        }
+        let acts: Vec<_> = acts.try_iter().collect();
+        assert_eq!(acts, [Err("Reserved"), Ok(()), Ok(()), Err("Draining")]);
     }
 }
