@@ -31,6 +31,23 @@ async fn a_room_without_remote_members_costs_no_peer_message() {
     assert!(told > 0.0);
 }
 
+#[tokio::test]
+async fn followers_need_not_be_told_what_is_committed() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    for id in cluster.ids() {
+        let name = "flotilla_raft_early_commits_total";
+        let client = cluster.client(&id, "/").await;
+        let before = cluster.metrics(&id).await.unwrap();
+        for number in 0..EMITS {
+            client.confirm("join", &[json!(number.to_string())]).await.unwrap();
+        }
+        let early = cluster.metrics(&id).await.unwrap().growth(&before, name);
+        let expected = if id == leader { 0.0 } else { EMITS as f64 };
+        assert!((early >= expected) && (early > 0.0) == (id != leader), "{early} at {id}");
+    }
+}
+
 async fn peer_messages_of_emits(cluster: &Cluster, from: &Client, to: &Client) -> f64 {
     let name = "flotilla_peer_messages_sent_total";
     let before = cluster.metrics("n1").await.unwrap();

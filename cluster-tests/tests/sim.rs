@@ -88,6 +88,7 @@ fn promises_hold_whatever_happens() {
     }
     assert!(coverage.states_compared > 10_000, "only few states were compared");
     assert!(coverage.writes_lost > 0, "no crash came between a write and its sync");
+    assert!(coverage.early_commits > 1_000, "followers were told what is committed");
     assert!(coverage.fences_checked > 0, "no node was without its peers for a lease");
     assert!(coverage.deaths_checked > 0, "no dead node's sockets were looked for");
     let Answers { agreed, refused, unknown } = answers;

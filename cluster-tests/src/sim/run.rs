@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use flotilla::metrics;
 use flotilla::raft::{MemoryDisk, PlantedBug, Status};
 use flotilla::random::{self, Sequence};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,8 @@ pub struct Coverage {
     pub states_compared: usize,
     /// Writes that a crash took from a disk before they were synced.
     pub writes_lost: usize,
+    /// Rounds that followers knew to be committed by themselves.
+    pub early_commits: u64,
     /// Nodes that were looked at when they had been without their peers for a lease.
     pub fences_checked: usize,
     /// Deaths after which it was seen whether the sockets had gone.
@@ -72,6 +75,7 @@ impl Coverage {
         }
         self.states_compared += other.states_compared;
         self.writes_lost += other.writes_lost;
+        self.early_commits += other.early_commits;
         self.fences_checked += other.fences_checked;
         self.deaths_checked += other.deaths_checked;
     }
@@ -117,7 +121,8 @@ impl World {
         let max_skew_ms = if seed.is_multiple_of(2) { 20_000 } else { 2_000 };
         let machines: Vec<_> = (0..MACHINES)
             .map(|number| {
-                let sync_time = Duration::from_millis(draw.below(6));
+                // Many are told that a write is stored when it is made, as by an operating system.
+                let sync_time = Duration::from_millis(draw.below(9).saturating_sub(3));
                 let disk = MemoryDisk::slow(sync_time).with_planted_bug(bug);
                 Arc::new(Machine {
                     number,
@@ -280,6 +285,7 @@ impl World {
         drop(sim);
         let mut violations = observer.violations;
         violations.extend(checks::check(&history.events(), skew_ms));
+        coverage.early_commits = metrics::EARLY_COMMITS.total();
         coverage.states_compared = observer.states_compared;
         coverage.fences_checked = observer.fences_checked;
         coverage.deaths_checked = observer.deaths_checked;

@@ -4,8 +4,8 @@ use ::metrics::Unit;
 
 use super::{
     CONTROLLER_ERRORS, Counter, DELIVERIES, DELIVERY_DELAY, DROPS_INBOUND_FULL, DROPS_OUTBOX_FULL,
-    DROPS_SLOW_CONSUMER, DROPS_VOLATILE, Delays, ENCODES, EVENTS_REFUSED, LEADER_CHANGES,
-    PACKETS_RECEIVED, PACKETS_SENT, PEER_MESSAGES_RECEIVED, PEER_MESSAGES_REFUSED,
+    DROPS_SLOW_CONSUMER, DROPS_VOLATILE, Delays, EARLY_COMMITS, ENCODES, EVENTS_REFUSED,
+    LEADER_CHANGES, PACKETS_RECEIVED, PACKETS_SENT, PEER_MESSAGES_RECEIVED, PEER_MESSAGES_REFUSED,
     PEER_MESSAGES_SENT, PEER_SENT_BYTES, PROPOSAL_DURATION, PROPOSALS_REFUSED, PROPOSALS_REPEATED,
     PROTOCOL_ERRORS, QUERIES_GIVEN_UP, RECEIVED_BYTES, RECOVERIES, RELAY_FAILURES,
     RELAYED_REQUESTS, RELAYED_TO_CLIENT_BYTES, RELAYED_TO_OWNER_BYTES, SENT_BYTES,
@@ -88,6 +88,12 @@ pub fn counters() -> Vec<Sample<u64>> {
             Unit::Count,
             "Proposals sent once more, for nobody knew what had become of the last attempt. They are applied once.",
             &PROPOSALS_REPEATED,
+        ),
+        plain(
+            "flotilla_raft_early_commits_total",
+            Unit::Count,
+            "Rounds whose entries this node, a follower, knew to be committed before its leader told.",
+            &EARLY_COMMITS,
         ),
         plain(
             "flotilla_raft_leader_changes_total",

@@ -10,6 +10,7 @@ mod company;
 pub mod config;
 mod core;
 mod deliveries;
+mod early_commit;
 mod gather;
 mod inspect;
 mod leader_watch;

@@ -30,9 +30,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::early_commit::{Lookout, Pair};
 use super::gather::Gather;
 use super::state::NodeId;
-use super::types::{Member, Snapshot, TypeConfig, Vote};
+use super::types::{LogId, Member, Snapshot, TypeConfig, Vote};
 use super::wire;
 use crate::net::Dialer;
 
@@ -165,13 +166,15 @@ impl Directory {
 pub(crate) struct Network {
     pub(crate) directory: Arc<Directory>,
     pub(crate) door: Arc<Gather>,
+    pub(crate) lookout: Arc<Lookout>,
 }
 
 impl Network {
     fn to(&self, target: NodeId, member: &Member, lane: Lane) -> Connection {
         let address = member.address.clone();
         let (directory, door) = (self.directory.clone(), self.door.clone());
-        Connection { directory, door, target, address, lane, beats: None }
+        let pair = Pair::new(self.lookout.clone(), target);
+        Connection { directory, door, pair, target, address, lane, beats: None }
     }
 }
 
@@ -196,6 +199,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Connection {
     directory: Arc<Directory>,
     door: Arc<Gather>,
+    pair: Pair,
     target: NodeId,
     /// As the membership has it.
     address: String,
@@ -327,12 +331,12 @@ impl NetStreamAppend<TypeConfig> for Connection {
         Box::pin(async move {
             if self.lane == Lane::Heartbeat {
                 let Some(request) = input.next().await else { return Ok(stream::empty().boxed()) };
-                let beat = self.beat(wire::append_to_wire(&request));
+                let beat = self.beat(wire::append_to_wire(&request, false));
                 let result = tokio::time::timeout(option.soft_ttl(), beat).await;
                 let result = result.map_err(|elapsed| unreachable(&elapsed))??;
                 return Ok(stream::iter([Ok(result)]).boxed());
             }
-            let input = merged(input, self.door.clone());
+            let input = merged(input, self.door.clone(), self.pair.clone());
             match open_append(self.client(self.lane), input, option.soft_ttl()).await {
                 Ok(results) => Ok(results),
                 Err(error) => {
@@ -344,29 +348,59 @@ impl NetStreamAppend<TypeConfig> for Connection {
     }
 }
 
-/// Lets what is committed be told with the next round's entries, if that round is sure to begin:
-/// one message, where there would have been two.
+/// A request as it is sent.
+struct Outgoing {
+    request: AppendEntriesRequest<TypeConfig>,
+    commits_when_stored: bool,
+}
+
+/// Lets what is committed be told with the next round's entries, if that round is sure to begin: one message, where there
+/// would have been two. None is needed where the follower knows it from the entries themselves.
 fn merged<S>(
     input: S,
     door: Arc<Gather>,
-) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static
+    pair: Pair,
+) -> impl Stream<Item = Outgoing> + Send + 'static
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
-    // The first request of a stream finds out where the follower is.
-    let begin = (input, door, true);
-    stream::unfold(begin, |(mut input, door, is_first)| async move {
-        let mut request = input.next().await?;
-        if !is_first
-            && request.entries.is_empty()
-            && let Some(opens) = door.ahead()
-            && let Ok(Some(next)) = timeout_at(opens + MERGE_PATIENCE, input.next()).await
+    let begin = Merging { input, door, pair, is_first: true, known: None };
+    stream::unfold(begin, |mut merging| async move { Some((merging.next().await?, merging)) })
+}
+
+struct Merging<S> {
+    input: S,
+    door: Arc<Gather>,
+    pair: Pair,
+    /// The first request of a stream finds out where the follower is.
+    is_first: bool,
+    /// What the follower knows to be committed once it has stored it.
+    known: Option<LogId>,
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Merging<S> {
+    async fn next(&mut self) -> Option<Outgoing> {
+        let mut request = self.input.next().await?;
+        if std::mem::take(&mut self.is_first) {
+            return Some(Outgoing { request, commits_when_stored: false });
+        }
+        while request.entries.is_empty()
+            && self.known.is_some()
+            && request.leader_commit <= self.known
+        {
+            request = self.input.next().await?;
+        }
+        if request.entries.is_empty()
+            && let Some(opens) = self.door.ahead()
+            && let Ok(Some(next)) = timeout_at(opens + MERGE_PATIENCE, self.input.next()).await
         {
             // It goes on from where this one is, and tells of at least as much that is committed.
             request = next;
         }
-        Some((request, (input, door, false)))
-    })
+        let committed = self.pair.commits_when_stored(&request);
+        self.known = self.known.max(committed);
+        Some(Outgoing { request, commits_when_stored: committed.is_some() })
+    }
 }
 
 async fn open_append<'s, S>(
@@ -375,18 +409,18 @@ async fn open_append<'s, S>(
     ttl: Duration,
 ) -> Result<AppendResults<'s>, RpcError>
 where
-    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+    S: Stream<Item = Outgoing> + Send + 'static,
 {
     let mut client = client?;
     let sent = Arc::new(AtomicU64::new(0));
     let count = sent.clone();
     let mut is_first = true;
-    let requests = input.map(move |request| {
+    let requests = input.map(move |Outgoing { request, commits_when_stored }| {
         // Without entries there is nothing to reply, but to a stream's first request.
         if std::mem::take(&mut is_first) || !request.entries.is_empty() {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        wire::append_to_wire(&request)
+        wire::append_to_wire(&request, commits_when_stored)
     });
     let replies = within(ttl, client.append(requests)).await?.into_inner();
     let results = stream::unfold((replies, 0), move |(mut replies, received)| {
@@ -486,5 +520,49 @@ impl NetTransferLeader<TypeConfig> for Connection {
         } else {
             Err(RPCError::Unreachable(Unreachable::from_string(reply.refusal)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use openraft::vote::RaftLeaderId;
+
+    use super::*;
+    use crate::raft::log_store::Extent;
+    use crate::raft::types::Entry;
+
+    fn id(index: u64) -> LogId {
+        LogId::new_term_index(1, index)
+    }
+
+    fn request(entry: Option<u64>, committed: u64) -> AppendEntriesRequest<TypeConfig> {
+        let entry = entry.map(|index| Entry { log_id: id(index), payload: EntryPayload::Blank });
+        AppendEntriesRequest {
+            vote: Vote { leader_id: RaftLeaderId::new(1, 1), committed: true },
+            prev_log_id: None,
+            entries: entry.into_iter().collect(),
+            leader_commit: Some(id(committed)),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_follower_knows_is_not_told() {
+        let requests = [
+            request(None, 5),
+            request(None, 5),
+            request(None, 6),
+            request(Some(8), 6),
+            request(None, 7),
+        ];
+        let pair = Pair::new(Arc::new(Lookout::new(1, Extent::default())), 2);
+        let door = Arc::new(Gather::new(Duration::ZERO));
+        let input = stream::iter(requests);
+        let mut merging = Merging { input, door, pair, is_first: true, known: Some(id(6)) };
+        let mut sent = Vec::new();
+        while let Some(Outgoing { request, .. }) = merging.next().await {
+            sent.push((request.entries.len(), request.leader_commit.map(|id| id.index)));
+        }
+        assert_eq!(sent, [(0, Some(5)), (1, Some(6)), (0, Some(7))]);
     }
 }

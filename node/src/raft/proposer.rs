@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::gather::{Gather, WriteError};
+use super::gather::{Gather, Seat, WriteError};
 use super::network::{Directory, Lane};
 use super::state::NodeId;
 use super::types::{Applied, Consensus, Member};
@@ -43,11 +43,19 @@ pub(crate) enum Failed {
     Unknown,
 }
 
+/// What a round of replication takes part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// This node alone: it is cheap. Or none may wait.
+    Lone,
+    /// Other nodes: one that waits a little for more changes does the work of two.
+    Shared,
+}
+
 /// Brings a proposal to the leader and its answer back.
 pub(crate) trait Propose: Send + 'static {
-    /// Waits, never for long, until it is worth while to take what is queued. `crowded`: the last
-    /// entry carried the changes of many.
-    fn gather(&mut self, crowded: bool) -> impl Future<Output = ()> + Send;
+    /// Waits, never for long, until a round may begin.
+    fn opened(&mut self) -> impl Future<Output = Round> + Send;
 
     /// One attempt to propose so many changes, over at `until` at the latest. If another node leads it does not
     /// end when they are applied, of which this node's own log tells. Dropping it leaves the proposal's fate unknown.
@@ -64,10 +72,6 @@ pub(crate) trait Propose: Send + 'static {
 /// Pauses before a failed attempt is reported, so that whoever repeats it does not spin.
 const NO_LEADER_PAUSE: Duration = Duration::from_millis(50);
 const REFUSED_PAUSE: Duration = Duration::from_millis(15);
-
-/// Those whom a crowded entry has just answered propose again a moment later: one entry that waits
-/// for them does the work of two.
-const LINGER: Duration = Duration::from_millis(1);
 
 /// Proposes through the own log if this node leads, or over a stream to the leader.
 pub(crate) struct ToLeader {
@@ -108,7 +112,7 @@ impl ToLeader {
     ) -> Result<Applied, Failed> {
         if leader == self.directory.me {
             self.note_sent(again);
-            return pause_after(self.door.write_now(&self.consensus, request).await).await;
+            return pause_after(self.door.write_own(&self.consensus, request).await).await;
         }
         if self.link.as_ref().is_none_or(|link| link.leader != leader) {
             self.link = Some(self.open(leader, member).await?);
@@ -173,7 +177,7 @@ impl Link {
 }
 
 impl Propose for ToLeader {
-    async fn gather(&mut self, crowded: bool) {
+    async fn opened(&mut self) -> Round {
         let (leads, is_alone) = {
             let lead = self.lead.borrow();
             (lead.id() == Some(self.directory.me), lead.is_alone)
@@ -182,11 +186,12 @@ impl Propose for ToLeader {
             // A round that nobody else takes part in is cheap: it waits only for those who are
             // about to propose, too.
             others_first().await;
-        } else if leads {
-            self.door.opened().await;
-        } else if crowded {
-            tokio::time::sleep(LINGER).await;
+            return Round::Lone;
         }
+        if leads {
+            self.door.opened().await;
+        }
+        if self.door.is_patient() { Round::Shared } else { Round::Lone }
     }
 
     async fn propose(
@@ -230,9 +235,10 @@ impl Propose for ToLeader {
 pub(crate) async fn propose_here(
     consensus: &Consensus,
     door: &Gather,
+    seat: Seat,
     request: proto::ProposeRequest,
 ) -> Result<Applied, Failed> {
-    pause_after(door.write(consensus, request).await).await
+    pause_after(door.write(seat, consensus, request).await).await
 }
 
 async fn pause_after(written: Result<Applied, WriteError>) -> Result<Applied, Failed> {

@@ -13,6 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
 use super::core::Core;
+use super::early_commit::Arrivals;
+use super::gather::Seat;
 use super::members;
 use super::network::{CLUSTER_KEY, MAX_MESSAGE_BYTES, TO_KEY};
 use super::proposer::{Failed, propose_here};
@@ -107,12 +109,19 @@ impl Raft for Service {
         request: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.admit(&request)?;
-        let requests = valid(request.into_inner(), wire::append_from_wire);
-        let results = self.consensus().stream_append(requests);
+        let requests = valid(request.into_inner(), |request| {
+            let commits = request.commits_when_stored;
+            Ok((wire::append_from_wire(request)?, commits))
+        });
+        let arrivals = Arc::new(Arrivals::new());
+        let results = self.consensus().stream_append(arrivals.requests(requests));
         let mut told = None;
         let replies = results.filter_map(move |result| {
-            let news = result.map(|result| news(&result, &mut told)).map_err(fatal).transpose();
-            std::future::ready(news)
+            let news = result.map(|result| {
+                let is_awaited = arrivals.answered(&result);
+                is_awaited.then(|| news(&result, &mut told)).flatten()
+            });
+            std::future::ready(news.map_err(fatal).transpose())
         });
         Ok(Response::new(Box::pin(replies)))
     }
@@ -182,11 +191,12 @@ impl Raft for Service {
     ) -> Result<Response<Self::ProposeStream>, Status> {
         self.admit(&request)?;
         let core = self.0.clone();
+        let seat = core.door.seat();
         let proposals = valid(request.into_inner(), Ok);
         let replies = proposals.enumerate().filter_map(move |(before, request)| {
             let core = core.clone();
             async move {
-                let result = propose(&core, request).await?;
+                let result = propose(&core, seat, request).await?;
                 Some(Ok(proto::ProposeReply { number: before as u64 + 1, result: Some(result) }))
             }
         });
@@ -226,8 +236,8 @@ impl Raft for Service {
 }
 
 /// Proposes another node's changes; what it has to be told of that, which its own log does not tell.
-async fn propose(core: &Core, request: proto::ProposeRequest) -> Option<Reply> {
-    match propose_here(&core.consensus, &core.door, request).await {
+async fn propose(core: &Core, seat: Seat, request: proto::ProposeRequest) -> Option<Reply> {
+    match propose_here(&core.consensus, &core.door, seat, request).await {
         Ok(applied) => applied.refused.then_some(Reply::Refused(true)),
         Err(Failed::NotSent) => Some(Reply::NotLeader(core.lead.borrow().id().unwrap_or(0))),
         Err(Failed::Unknown) => Some(Reply::Unknown(true)),

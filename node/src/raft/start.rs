@@ -21,6 +21,7 @@ use super::company::{Company, watch_company};
 use super::config::{ClusterConfig, Durability, InvalidSetting, RaftConfig};
 use super::core::{Clock, Core};
 use super::deliveries::Deliveries;
+use super::early_commit::Lookout;
 use super::gather::Gather;
 use super::log_store::{LogStore, Settler};
 use super::members::{Leases, OwnLease, run_leading, run_standing};
@@ -163,7 +164,7 @@ async fn build(
     let view =
         Arc::new(View::new(State::default().with_session_keys(options.session_keys.clone())));
     let door = Arc::new(Gather::new(options.raft.gather_interval));
-    let network = Network { directory: directory.clone(), door: door.clone() };
+    let network = (directory.clone(), door.clone());
     let (consensus, log_released, settler) =
         consensus(&options, &storage, &identity, network, &deliveries, &view).await?;
     let (lead_sender, lead) = watch::channel(Lead::default());
@@ -239,7 +240,7 @@ async fn consensus(
     options: &Options,
     storage: &Storage,
     identity: &Identity,
-    network: Network,
+    (directory, door): (Arc<Directory>, Arc<Gather>),
     deliveries: &Arc<Deliveries>,
     view: &Arc<View>,
 ) -> Result<(Consensus, CancellationToken, Option<Settler>), StartError> {
@@ -254,9 +255,12 @@ async fn consensus(
     check_reach(&log, &snapshots).map_err(damaged)?;
     let machine = StateMachine::new(view.clone(), deliveries.clone(), snapshots)
         .with_settler(settler.clone());
+    let lookout = Arc::new(Lookout::new(identity.node, log.extent()));
+    let network = Network { directory, door, lookout: lookout.clone() };
     let consensus = Consensus::new(identity.node, Arc::new(config), network, log, machine)
         .await
         .map_err(|error| StartError::Consensus { reason: error.to_string() })?;
+    lookout.watch(&consensus);
     Ok((consensus, released, settler))
 }
 

@@ -22,6 +22,10 @@ openraft::declare_raft_types!(
 /// openraft's handle.
 pub(crate) type Consensus = openraft::Raft<TypeConfig, StateMachine>;
 
+/// What openraft tells of the membership and of who leads, as it changes.
+pub(crate) type ServerMetrics =
+    openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftServerMetrics<TypeConfig>>;
+
 pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 pub(crate) type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub(crate) type Payload = openraft::alias::PayloadOf<TypeConfig>;

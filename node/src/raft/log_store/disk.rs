@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::files::{Files, MAGIC, Writer, Written, path_of};
 use super::record::{self, Found, LogState, Record, damaged};
-use super::{entry_len, take_bytes};
+use super::{Extent, entry_len, take_bytes};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 pub(crate) use settler::Settler;
 
@@ -64,6 +64,7 @@ struct Log {
     reached: Arc<AtomicU64>,
     /// Records that are not with the writer yet; kept for its memory.
     buffer: Vec<u8>,
+    extent: Extent,
     /// Only told to the disk with the next entries: it spares a restarted node some waiting.
     committed_since: bool,
     writer: Writer,
@@ -147,6 +148,10 @@ impl DiskLog {
         written.await.map_err(|_| io::Error::other("the log's thread ended"))?
     }
 
+    pub(super) fn extent(&self) -> Extent {
+        self.lock().extent.clone()
+    }
+
     /// For those who must not keep the log open.
     pub(super) fn settler(&self) -> Settler {
         Settler::of(&self.log)
@@ -167,7 +172,7 @@ impl DiskLog {
         entries: impl IntoIterator<Item = Entry>,
         callback: IOFlushed<TypeConfig>,
     ) -> io::Result<()> {
-        self.lock().append(entries, Written::Entries(callback))
+        self.lock().append(entries, callback)
     }
 
     pub(super) fn truncate_after(&self, last: Option<LogId>) -> io::Result<()> {
@@ -213,6 +218,7 @@ impl Log {
             open_bytes: 0,
             reached: files.open_number(),
             buffer: Vec::new(),
+            extent: Extent::default(),
             committed_since: false,
             writer: Writer::new(files)?,
             reader: None,
@@ -315,7 +321,7 @@ impl Log {
     fn append(
         &mut self,
         entries: impl IntoIterator<Item = Entry>,
-        written: Written,
+        callback: IOFlushed<TypeConfig>,
     ) -> io::Result<()> {
         if std::mem::take(&mut self.committed_since)
             && let Some(committed) = self.state.committed
@@ -327,12 +333,14 @@ impl Log {
                 self.next_file()?;
             }
             let (file, at) = (self.open_number(), self.open_bytes);
+            self.extent.note_appended(&entry);
             let record = Record::Entry(entry);
             let len = self.put(&record);
             let Record::Entry(entry) = record else { unreachable!("it was just made one") };
             self.add(entry, file, at, len)?;
         }
-        self.writer.write(&mut self.buffer, written)?;
+        let (last, extent) = (self.state.last, self.extent.clone());
+        self.writer.write(&mut self.buffer, Written::Entries { callback, last, extent })?;
         self.evict(self.reached.load(Ordering::Acquire));
         Ok(())
     }
@@ -353,6 +361,7 @@ impl Log {
             return Ok(());
         }
         self.forget_after(last);
+        self.extent.note_truncated_after(last);
         self.put(&Record::TruncatedAfter(last));
         self.writer.write(&mut self.buffer, Written::Nobody)
     }

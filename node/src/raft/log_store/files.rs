@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
 
-use crate::raft::types::TypeConfig;
+use super::Extent;
+use crate::raft::types::{LogId, TypeConfig};
 
 /// A file begins with these, and the number is that of its format.
 pub(super) const MAGIC: &[u8; 8] = b"flotlog1";
@@ -25,7 +26,12 @@ pub(super) fn path_of(directory: &Path, number: u64) -> PathBuf {
 
 /// Who waits for a write.
 pub(super) enum Written {
-    Entries(IOFlushed<TypeConfig>),
+    /// openraft, and those who want to know that the log is stored up to `last`.
+    Entries {
+        callback: IOFlushed<TypeConfig>,
+        last: Option<LogId>,
+        extent: Extent,
+    },
     /// A vote, or nothing more than that all before it is stored.
     Vote(oneshot::Sender<io::Result<()>>),
     Nobody,
@@ -34,7 +40,12 @@ pub(super) enum Written {
 impl Written {
     fn tell(self, result: io::Result<()>) {
         match self {
-            Self::Entries(callback) => callback.io_completed(result),
+            Self::Entries { callback, last, extent } => {
+                if result.is_ok() {
+                    extent.set_stored(last);
+                }
+                callback.io_completed(result);
+            }
             // The core waits for its vote, unless it is being stopped.
             Self::Vote(sender) => drop(sender.send(result)),
             Self::Nobody => {}

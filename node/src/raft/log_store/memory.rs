@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft::storage::IOFlushed;
 use tokio_util::task::TaskTracker;
 
-use super::take_bytes;
+use super::{Extent, take_bytes};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Clones share one log: a simulated machine hands it to its next process.
@@ -18,6 +18,7 @@ pub(crate) struct MemoryLog(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     image: Image,
+    extent: Extent,
     /// Of a simulated machine only.
     disk: Option<SlowDisk>,
 }
@@ -63,7 +64,7 @@ impl MemoryLog {
             waiting: Vec::new(),
             syncing: false,
         };
-        Self(Arc::new(Mutex::new(Inner { image: Image::default(), disk: Some(disk) })))
+        Self(Arc::new(Mutex::new(Inner { disk: Some(disk), ..Inner::default() })))
     }
 
     /// The machine crashed: what was not synced is gone. Returns how many writes were.
@@ -74,6 +75,7 @@ impl MemoryLog {
         disk.waiting.clear();
         disk.syncing = false;
         inner.image = disk.synced.clone();
+        inner.extent = Extent::default();
         lost
     }
 
@@ -87,8 +89,7 @@ impl MemoryLog {
 
     pub(super) fn purged_and_last(&self) -> (Option<LogId>, Option<LogId>) {
         let image = &self.lock().image;
-        let last = image.entries.last_key_value().map(|(_, entry)| entry.log_id);
-        (image.purged, last.or(image.purged))
+        (image.purged, image.last().or(image.purged))
     }
 
     pub(super) fn vote(&self) -> Option<Vote> {
@@ -105,6 +106,10 @@ impl MemoryLog {
         }
     }
 
+    pub(super) fn extent(&self) -> Extent {
+        self.lock().extent.clone()
+    }
+
     pub(super) fn committed(&self) -> Option<LogId> {
         self.lock().image.committed
     }
@@ -119,9 +124,11 @@ impl MemoryLog {
         entries: impl IntoIterator<Item = Entry>,
         stored: IOFlushed<TypeConfig>,
     ) {
-        self.write(Write::Append(entries.into_iter().collect()));
+        let written = self.write(Write::Append(entries.into_iter().collect()));
         let mut inner = self.lock();
-        let Some(disk) = &mut inner.disk else {
+        let sync_time = inner.disk.as_ref().map_or(Duration::ZERO, |disk| disk.sync_time);
+        let Some(disk) = inner.disk.as_mut().filter(|_| !sync_time.is_zero()) else {
+            inner.sync_to(written);
             drop(inner);
             return stored.io_completed(Ok(()));
         };
@@ -146,6 +153,7 @@ impl MemoryLog {
     fn write(&self, write: Write) -> usize {
         let mut inner = self.lock();
         inner.image.take(&write);
+        inner.note(&write);
         let Some(disk) = &mut inner.disk else { return 0 };
         disk.unsynced.push(write);
         disk.synced_count + disk.unsynced.len()
@@ -178,17 +186,34 @@ impl MemoryLog {
 }
 
 impl Inner {
+    fn note(&self, write: &Write) {
+        match write {
+            Write::Append(entries) => {
+                entries.iter().for_each(|entry| self.extent.note_appended(entry));
+            }
+            Write::TruncateAfter(last) => self.extent.note_truncated_after(*last),
+            Write::Purge(_) | Write::Committed(_) | Write::Vote(_) => {}
+        }
+    }
+
     fn sync_to(&mut self, written: usize) {
-        let Some(disk) = &mut self.disk else { return };
+        let Some(disk) = &mut self.disk else {
+            return self.extent.set_stored(self.image.last());
+        };
         let count = written.saturating_sub(disk.synced_count);
         for write in disk.unsynced.drain(..count) {
             disk.synced.take(&write);
         }
         disk.synced_count += count;
+        self.extent.set_stored(disk.synced.last());
     }
 }
 
 impl Image {
+    fn last(&self) -> Option<LogId> {
+        self.entries.last_key_value().map(|(_, entry)| entry.log_id)
+    }
+
     fn take(&mut self, write: &Write) {
         match write {
             Write::Append(entries) => {

@@ -1,6 +1,7 @@
 //! The log and the vote: on disk, or in memory.
 
 mod disk;
+mod extent;
 mod files;
 mod memory;
 mod record;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use disk::DiskLog;
 pub(crate) use disk::Settler;
+pub(crate) use extent::Extent;
 pub(crate) use memory::MemoryLog;
 
 /// What openraft keeps its log in. Clones share one log.
@@ -50,6 +52,14 @@ impl LogStore {
             Self::Memory(log) => log.purged_and_last(),
         };
         last.map(|id| id.index)
+    }
+
+    /// How far the log is: it tells that without keeping the log open.
+    pub(crate) fn extent(&self) -> Extent {
+        match self {
+            Self::Disk(log) => log.extent(),
+            Self::Memory(log) => log.extent(),
+        }
     }
 
     /// None for a log in memory, which has nothing to wait for.

@@ -45,6 +45,8 @@ pub(super) struct Queue {
 struct Contents {
     changes: VecDeque<Queued>,
     bytes: usize,
+    /// Somebody waits until so many are queued.
+    wanted: usize,
     /// Nothing that is queued need go before.
     lingers_until: Option<Instant>,
     /// Set while changes are refused, and why.
@@ -82,6 +84,7 @@ impl Queue {
         let contents = Contents {
             changes: VecDeque::new(),
             bytes: 0,
+            wanted: usize::MAX,
             lingers_until: None,
             refusal: Some(ProposeError::NoQuorum),
         };
@@ -114,15 +117,17 @@ impl Queue {
         queue.bytes += bytes;
         queue.changes.push_back(Queued { change, bytes, waiter, deadline });
         let was_empty = queue.changes.len() == 1;
-        let wakes = match haste {
-            Haste::Now => queue.lingers_until.take().is_some() || was_empty,
-            Haste::Lingers => {
-                if was_empty {
-                    queue.lingers_until = Some(now + LINGER);
+        let suffices = queue.changes.len() == queue.wanted;
+        let wakes = suffices
+            || match haste {
+                Haste::Now => queue.lingers_until.take().is_some() || was_empty,
+                Haste::Lingers => {
+                    if was_empty {
+                        queue.lingers_until = Some(now + LINGER);
+                    }
+                    was_empty
                 }
-                was_empty
-            }
-        };
+            };
         drop(queue);
         if wakes {
             self.filled.notify_one();
@@ -216,6 +221,24 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.lock().changes.is_empty()
+    }
+
+    /// Waits until so many are queued, but no longer than `patience`.
+    pub(super) async fn gathered(&self, count: usize, patience: Duration) {
+        let until = Instant::now() + patience;
+        loop {
+            {
+                let mut queue = self.lock();
+                if queue.changes.len() >= count {
+                    break;
+                }
+                queue.wanted = count;
+            }
+            if tokio::time::timeout_at(until, self.filled.notified()).await.is_err() {
+                break;
+            }
+        }
+        self.lock().wanted = usize::MAX;
     }
 
     /// Until when what is queued lingers, if it does.

@@ -17,7 +17,7 @@ use crate::metrics;
 use crate::raft::awaited::Awaiting;
 use crate::raft::deliveries::{Deliveries, Standing};
 use crate::raft::planted::PlantedBug;
-use crate::raft::proposer::{Failed, Propose};
+use crate::raft::proposer::{Failed, Propose, Round};
 use crate::raft::receipt::ProposeError;
 use crate::raft::state::{Incarnation, NodeId, Owner, Proposal};
 use crate::raft::types::Applied;
@@ -26,8 +26,12 @@ use crate::raft::wire::encode_proposal;
 /// After so long without an answer the same is proposed again, perhaps to another leader.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// So many changes in one entry are a crowd.
+/// So many changes in one entry are a crowd: those whom it answered propose again a moment later, and the next
+/// waits until as many have.
 const CROWD: usize = 4;
+
+/// It waits no longer for them.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// The pump's task: one proposal in flight at a time.
 pub(crate) struct PumpTask<P> {
@@ -41,8 +45,8 @@ pub(crate) struct PumpTask<P> {
     /// The incarnation whose changes `next_seq` numbers.
     incarnation: Incarnation,
     next_seq: u64,
-    /// The last entry carried a crowd.
-    crowded: bool,
+    /// How many changes the last entry carried.
+    last_len: usize,
 }
 
 /// One entry on its way.
@@ -86,7 +90,7 @@ impl<P: Propose> PumpTask<P> {
             clock,
             incarnation: 0,
             next_seq: 1,
-            crowded: false,
+            last_len: 0,
         }
     }
 
@@ -113,13 +117,16 @@ impl<P: Propose> PumpTask<P> {
             let lingers_until = self.queue.lingers_until(Instant::now());
             if lingers_until.is_none() {
                 if !self.queue.is_empty() {
-                    self.proposer.gather(self.crowded).await;
+                    let round = self.proposer.opened().await;
+                    if round == Round::Shared && self.last_len >= CROWD {
+                        self.queue.gathered(self.last_len, PATIENCE).await;
+                    }
                 }
                 let live = self.standing.borrow_and_update().live;
                 if let Some(incarnation) = live {
                     let batch = self.queue.take();
                     if !batch.is_empty() {
-                        self.crowded = batch.len() >= CROWD;
+                        self.last_len = batch.len();
                         return self.number(incarnation, batch);
                     }
                 } else if self.queue.is_empty() {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::queue::{LINGER, MAX_CHANGE_BYTES};
 use super::*;
 use crate::raft::deliveries::{Deliveries, Standing};
-use crate::raft::proposer::{Failed, Propose};
+use crate::raft::proposer::{Failed, Propose, Round};
 use crate::raft::state::{
     Incarnation, NodeId, Outcome, Pid, Proposal, Rooms, SessionId, SocketUp, State,
 };
@@ -49,6 +49,7 @@ struct World {
     /// While set, what is committed is not applied here.
     lagging: bool,
     unapplied: VecDeque<Proposal>,
+    round: Round,
 }
 
 #[derive(Clone)]
@@ -83,7 +84,9 @@ impl Fake {
 }
 
 impl Propose for Fake {
-    async fn gather(&mut self, _crowded: bool) {}
+    async fn opened(&mut self) -> Round {
+        self.world.lock().unwrap().round
+    }
 
     async fn propose(
         &mut self,
@@ -166,6 +169,7 @@ fn bench_with(plan: &[Leader], otherwise: Leader, limits: PumpLimits) -> Bench {
         applied: Vec::new(),
         lagging: false,
         unapplied: VecDeque::new(),
+        round: Round::Lone,
     };
     let fake = Fake { world: Arc::new(Mutex::new(world)), deliveries: deliveries.clone() };
     let pump = Pump::new(limits);
@@ -190,6 +194,37 @@ impl Bench {
     fn world(&self) -> MutexGuard<'_, World> {
         self.fake.world.lock().unwrap()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn crowd_is_waited_for_where_rounds_are_shared() {
+    let bench = bench(&[], Leader::Commits);
+    bench.world().round = Round::Shared;
+    let propose = |numbers: std::ops::Range<u64>| -> Vec<_> {
+        changes(numbers).into_iter().map(|change| bench.pump.propose(change)).collect()
+    };
+    let answered = async |receipts: Vec<Receipt>| {
+        for receipt in receipts {
+            receipt.await.unwrap();
+        }
+    };
+    answered(propose(0..6)).await;
+    let start = Instant::now();
+    let few = propose(6..8);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let others = propose(8..12);
+    answered(few).await;
+    answered(others).await;
+    assert_eq!(start.elapsed(), Duration::ZERO, "until as many have come");
+    answered(propose(12..14)).await;
+    assert!(start.elapsed() > Duration::ZERO, "fewer came");
+    let sizes: Vec<_> = bench.world().proposals.iter().map(|all| all.changes.len()).collect();
+    assert_eq!(sizes, [6, 6, 2]);
+    let start = Instant::now();
+    answered(propose(14..15)).await;
+    assert_eq!(start.elapsed(), Duration::ZERO, "two are no crowd");
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,7 +301,8 @@ async fn session_filter_counts_as_much_as_any_text_of_a_client() {
         filter: Some(filter.try_into().unwrap()),
         ..Default::default()
     };
-    let disconnect = Change::DisconnectMatching { namespace: "/".into(), target, close: false };
+    let disconnect =
+        Change::DisconnectMatching { namespace: "/".into(), target, close: false };
     let mut receipts = vec![bench.pump.propose(change(0))];
     tokio::time::sleep(Duration::from_millis(1)).await;
     receipts.extend((0..4).map(|_| bench.pump.propose(disconnect.clone())));

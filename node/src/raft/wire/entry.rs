@@ -94,12 +94,16 @@ fn entry_from_wire(entry: proto::Entry) -> Result<Entry, WireError> {
     Ok(Entry { log_id: log_id_from_wire(log_id), payload })
 }
 
-pub(crate) fn append_to_wire(request: &AppendEntriesRequest<TypeConfig>) -> proto::AppendRequest {
+pub(crate) fn append_to_wire(
+    request: &AppendEntriesRequest<TypeConfig>,
+    commits_when_stored: bool,
+) -> proto::AppendRequest {
     proto::AppendRequest {
         ballot: Some(vote_to_wire(&request.vote)),
         prev: request.prev_log_id.as_ref().map(log_id_to_wire),
         entries: request.entries.iter().map(entry_to_wire).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id_to_wire),
+        commits_when_stored,
     }
 }
 
@@ -238,7 +242,8 @@ mod tests {
             ],
             leader_commit: None,
         };
-        let back = append_from_wire(append_to_wire(&request)).unwrap();
+        assert!(append_to_wire(&request, true).commits_when_stored);
+        let back = append_from_wire(append_to_wire(&request, false)).unwrap();
         assert_eq!(format!("{back:?}"), format!("{request:?}"));
     }
 
