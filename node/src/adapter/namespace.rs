@@ -213,11 +213,19 @@ impl Adapter {
     }
 
     pub fn join_matching(&self, target: Target, rooms: Rooms) -> Receipt {
-        self.propose(Change::JoinMatching { namespace: self.name.clone(), target, rooms })
+        self.propose(Change::JoinMatching {
+            namespace: self.name.clone(),
+            target: target.into(),
+            rooms,
+        })
     }
 
     pub fn leave_matching(&self, target: Target, rooms: Rooms) -> Receipt {
-        self.propose(Change::LeaveMatching { namespace: self.name.clone(), target, rooms })
+        self.propose(Change::LeaveMatching {
+            namespace: self.name.clone(),
+            target: target.into(),
+            rooms,
+        })
     }
 
     /// Disconnects all that match, in their place among the packets. Sockets of this node are
@@ -240,7 +248,11 @@ impl Adapter {
                 }
             }
         });
-        let change = Change::DisconnectMatching { namespace: self.name.clone(), target, close };
+        let change = Change::DisconnectMatching {
+            namespace: self.name.clone(),
+            target: target.into(),
+            close,
+        };
         self.cluster.raft.pump().propose_with(change, waiter);
         receipt
     }

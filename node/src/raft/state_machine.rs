@@ -85,10 +85,10 @@ impl StateMachine {
     ) -> io::Result<()> {
         let mut proposal = match self.deliveries.own_proposals.take(&bytes) {
             Some(own) => {
-                debug_assert_eq!(decode_proposal(bytes).as_ref(), Ok(&own), "replicas would part");
+                debug_assert_eq!(decode_proposal(&bytes).as_ref(), Ok(&own), "replicas would part");
                 own
             }
-            None => decode_proposal(bytes)?,
+            None => decode_proposal(&bytes)?,
         };
         if self.deliveries.planted == Some(PlantedBug::NoDedup) {
             let last_seq = |state: &State| state.node(proposal.node).map(|node| node.last_seq);
@@ -133,7 +133,7 @@ pub(crate) fn replay(state: &mut State, entries: Vec<Entry>) -> io::Result<()> {
     for entry in entries {
         match entry.payload {
             EntryPayload::Normal(data) => {
-                let proposal = decode_proposal(data.0)?;
+                let proposal = decode_proposal(&data.0)?;
                 state.apply(entry.log_id.index, proposal, &mut changes);
                 changes.clear();
             }

@@ -101,7 +101,7 @@ impl Propose for Fake {
             world.repeats += usize::from(again);
             let does = world.plan.pop_front().unwrap_or(world.otherwise);
             if matches!(does, Leader::Commits | Leader::CommitsSilently) {
-                let proposal = decode_proposal(proposal).unwrap();
+                let proposal = decode_proposal(&proposal).unwrap();
                 world.proposals.push(proposal.clone());
                 world.unapplied.push_back(proposal);
                 if !world.lagging {
@@ -302,7 +302,7 @@ async fn session_filter_counts_as_much_as_any_text_of_a_client() {
         ..Default::default()
     };
     let disconnect =
-        Change::DisconnectMatching { namespace: "/".into(), target, close: false };
+        Change::DisconnectMatching { namespace: "/".into(), target: target.into(), close: false };
     let mut receipts = vec![bench.pump.propose(change(0))];
     tokio::time::sleep(Duration::from_millis(1)).await;
     receipts.extend((0..4).map(|_| bench.pump.propose(disconnect.clone())));

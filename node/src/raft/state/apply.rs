@@ -14,7 +14,7 @@ use super::id::{SessionId, SocketId};
 use super::nodes::NodeStatus;
 use super::rooms::SocketBits;
 use super::sessions::SessionBits;
-use super::sockets::{Home, is_own_room};
+use super::sockets::{NotMoved, is_own_room};
 use super::target::Target;
 
 /// What follows from one change; mostly one effect.
@@ -255,11 +255,7 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         let id = socket.to_bits();
-        let home = self.sockets.get(&id).map(|row| &row.home);
-        let Some(home) = home.filter(|home| home.owner == by.owner).cloned() else {
-            return Outcome::UnknownSocket;
-        };
-        self.step(by, (socket, &id, &home), rooms, step, effects)
+        self.step(by, (socket, &id), Some(by.owner), rooms, step, effects)
     }
 
     /// All sockets that match join rooms, or leave them. Those that would be in too many join none.
@@ -273,30 +269,31 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         for id in self.select(namespace, target) {
-            let Some(home) = self.sockets.get(&id).map(|row| row.home.clone()) else { continue };
             let socket = SocketId::from_bits(id);
-            self.step(by, (socket, &id, &home), rooms.clone(), step, effects);
+            self.step(by, (socket, &id), None, rooms.clone(), step, effects);
         }
         Outcome::Applied
     }
 
-    /// One socket joins rooms, or leaves them. The effect names the rooms also where it was in or out before, so
+    /// One socket, of `owner` if that is given, joins rooms, or leaves them. The effect names the rooms also where it was in or out before, so
     /// that whoever asked finds his answer in it.
     fn step(
         &mut self,
         by: Proposer,
-        (socket, id, home): (SocketId, &SocketBits, &Home),
+        (socket, id): (SocketId, &SocketBits),
+        owner: Option<Owner>,
         rooms: Rooms,
         step: Step,
         effects: &mut Effects,
     ) -> Outcome {
-        let moved: Moved = match step {
-            Step::Join if !self.sockets.try_join(id, &rooms) => return Outcome::TooManyRooms,
-            Step::Join => joined,
-            Step::Leave => {
-                self.sockets.leave(id, &rooms);
-                left
-            }
+        let (home, moved): (_, Moved) = match step {
+            Step::Join => (self.sockets.try_join(id, owner, &rooms), joined),
+            Step::Leave => (self.sockets.leave(id, owner, &rooms), left),
+        };
+        let home = match home {
+            Ok(home) => home,
+            Err(NotMoved::UnknownSocket) => return Outcome::UnknownSocket,
+            Err(NotMoved::TooManyRooms) => return Outcome::TooManyRooms,
         };
         self.note_rooms(id, &rooms, by.place);
         let rooms = without_own(id, rooms);

@@ -95,18 +95,18 @@ pub enum Change {
     /// All sockets that match join the rooms, on whatever node they are.
     JoinMatching {
         namespace: Namespace,
-        target: Target,
+        target: Box<Target>,
         rooms: Rooms,
     },
     LeaveMatching {
         namespace: Namespace,
-        target: Target,
+        target: Box<Target>,
         rooms: Rooms,
     },
     /// All sockets that match are disconnected by their owners; `close` ends the connection too.
     DisconnectMatching {
         namespace: Namespace,
-        target: Target,
+        target: Box<Target>,
         close: bool,
     },
     /// Replaces a session, if its revision is still `expected` (0: there is none yet).

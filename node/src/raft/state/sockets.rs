@@ -106,19 +106,30 @@ impl Sockets {
         }
     }
 
-    /// The same; false, and nothing is done, if the socket would be in too many: see [`MAX_ROOMS`].
-    pub(super) fn try_join(&mut self, id: &SocketBits, rooms: &[ByteString]) -> bool {
-        let Some(row) = self.rows.get_mut(id) else { return true };
-        let has_place = row.has_place_for(rooms);
-        if has_place {
-            row.join(id, rooms, namespace_mut(&mut self.namespaces, &row.home));
+    /// The same, if `owner` has the socket (None: whoever has it), and unless that would be in too many: see
+    /// [`MAX_ROOMS`]. Returns where the socket is.
+    pub(super) fn try_join(
+        &mut self,
+        id: &SocketBits,
+        owner: Option<Owner>,
+        rooms: &[ByteString],
+    ) -> Result<Arc<Home>, NotMoved> {
+        let row = owned(&mut self.rows, id, owner)?;
+        if !row.has_place_for(rooms) {
+            return Err(NotMoved::TooManyRooms);
         }
-        has_place
+        row.join(id, rooms, namespace_mut(&mut self.namespaces, &row.home));
+        Ok(row.home.clone())
     }
 
-    /// Does nothing for rooms that the socket is not in.
-    pub(super) fn leave(&mut self, id: &SocketBits, rooms: &[ByteString]) {
-        let Some(row) = self.rows.get_mut(id) else { return };
+    /// Does nothing for rooms that the socket is not in. `owner`, and what is returned, as for joining.
+    pub(super) fn leave(
+        &mut self,
+        id: &SocketBits,
+        owner: Option<Owner>,
+        rooms: &[ByteString],
+    ) -> Result<Arc<Home>, NotMoved> {
+        let row = owned(&mut self.rows, id, owner)?;
         let namespace = namespace_mut(&mut self.namespaces, &row.home);
         for name in rooms {
             if let Some(at) = row.rooms.iter().position(|room| **room == **name) {
@@ -126,6 +137,7 @@ impl Sockets {
                 namespace.rooms.leave(name, id, row.home.owner);
             }
         }
+        Ok(row.home.clone())
     }
 
     pub(super) fn get(&self, id: &SocketBits) -> Option<&Row> {
@@ -218,6 +230,24 @@ impl NamespaceRow {
             }
         }
     }
+}
+
+/// Why a socket neither joined nor left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotMoved {
+    /// It is not there, or another's.
+    UnknownSocket,
+    TooManyRooms,
+}
+
+fn owned<'a>(
+    rows: &'a mut OrdMap<SocketBits, Row>,
+    id: &SocketBits,
+    owner: Option<Owner>,
+) -> Result<&'a mut Row, NotMoved> {
+    let row = rows.get_mut(id);
+    let row = row.filter(|row| owner.is_none_or(|owner| row.home.owner == owner));
+    row.ok_or(NotMoved::UnknownSocket)
 }
 
 fn namespace_mut<'a>(

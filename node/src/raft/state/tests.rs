@@ -314,7 +314,7 @@ fn target_is_evaluated_at_its_place_in_the_log() {
     }
     log.propose(1, socket_up(4, "/other", &["a"]));
     let (namespace, target) = (ByteString::from("/"), to(&["a"]));
-    let change = Change::JoinMatching { namespace, target, rooms: rooms(&["c"]) };
+    let change = Change::JoinMatching { namespace, target: target.into(), rooms: rooms(&["c"]) };
     assert_eq!(log.propose(3, change).effects.len(), 2);
     assert_eq!(log.state.matching("/", &to(&["c"])), [socket(1), socket(2)]);
 
@@ -322,7 +322,7 @@ fn target_is_evaluated_at_its_place_in_the_log() {
     assert_eq!(log.state.matching("/", &target), [socket(3)]);
     let change = Change::LeaveMatching {
         namespace: "/".into(),
-        target: to(&["c"]),
+        target: to(&["c"]).into(),
         rooms: rooms(&["a", "c"]),
     };
     log.propose(3, change);
@@ -334,8 +334,11 @@ fn target_is_evaluated_at_its_place_in_the_log() {
 fn disconnect_by_target_is_left_to_the_owners() {
     let mut log = Log::new();
     log.propose(1, socket_up(1, "/", &["a"]));
-    let change =
-        Change::DisconnectMatching { namespace: "/".into(), target: to(&["a"]), close: true };
+    let change = Change::DisconnectMatching {
+        namespace: "/".into(),
+        target: to(&["a"]).into(),
+        close: true,
+    };
     let effect = Effect::Disconnect {
         namespace: "/".into(),
         owner: log.owner(1),
@@ -678,8 +681,11 @@ fn socket_is_in_so_many_rooms_and_no_more() {
     assert_eq!(log.propose(1, join(1, &all)).outcome, Outcome::Applied);
     let applied = log.propose(1, join(1, &["r0", "more"]));
     assert_eq!((applied.outcome, applied.effects.len()), (Outcome::TooManyRooms, 0));
-    let everyone =
-        Change::JoinMatching { namespace: "/".into(), target: to(&[]), rooms: rooms(&["more"]) };
+    let everyone = Change::JoinMatching {
+        namespace: "/".into(),
+        target: to(&[]).into(),
+        rooms: rooms(&["more"]),
+    };
     log.propose(1, everyone);
     assert_eq!(log.rooms_of_socket(1).len(), MAX_ROOMS);
     assert_eq!(log.rooms_of_socket(2), ["more"]);

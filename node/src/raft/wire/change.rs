@@ -9,7 +9,7 @@ use proto::change::Kind;
 
 use super::WireError;
 use crate::raft::state::{
-    Change, NodeUp, Packet, Pid, Place, Proposal, RecoveryTerms, SessionFilter, SessionId,
+    Change, NodeUp, Packet, Pid, Place, Proposal, RecoveryTerms, Rooms, SessionFilter, SessionId,
     SocketClaim, SocketId, SocketUp, Target,
 };
 use crate::socketio::Payload;
@@ -77,15 +77,91 @@ fn encode_rooms(kind: u32, socket: &SocketId, rooms: &[ByteString], out: &mut Ve
 }
 
 /// Texts and attachments of the result are slices of `bytes`.
-pub(crate) fn decode_proposal(bytes: Bytes) -> Result<Proposal, WireError> {
-    let message = proto::Proposal::decode(bytes).map_err(|_| WireError::Malformed)?;
-    Ok(Proposal {
-        node: message.node,
-        incarnation: message.incarnation,
-        first_seq: message.first_seq,
-        stamp_ms: message.stamp_ms,
-        changes: message.changes.into_iter().map(change_from_wire).collect::<Result<_, _>>()?,
-    })
+pub(crate) fn decode_proposal(bytes: &Bytes) -> Result<Proposal, WireError> {
+    let [mut node, mut incarnation, mut first_seq, mut stamp_ms] = [0; 4];
+    let mut changes = Vec::with_capacity(bytes.len() / USUAL_CHANGE_BYTES + 1);
+    let mut rest: &[u8] = bytes;
+    while !rest.is_empty() {
+        let number = match decode_key(&mut rest)? {
+            (field::NODE, WireType::Varint) => &mut node,
+            (field::INCARNATION, WireType::Varint) => &mut incarnation,
+            (field::FIRST_SEQ, WireType::Varint) => &mut first_seq,
+            (field::STAMP_MS, WireType::Varint) => &mut stamp_ms,
+            (field::CHANGES, WireType::LengthDelimited) => {
+                let change = decode_slice(&mut rest)?;
+                changes.push(match rooms_change(bytes, change) {
+                    Some(change) => change,
+                    None => decode_change(bytes.slice_ref(change))?,
+                });
+                continue;
+            }
+            (field::NODE..=field::CHANGES, _) => return Err(WireError::Malformed),
+            (unknown, wire_type) => {
+                let context = encoding::DecodeContext::default();
+                encoding::skip_field(wire_type, unknown, &mut rest, context)
+                    .map_err(|_| WireError::Malformed)?;
+                continue;
+            }
+        };
+        *number = decode_varint(&mut rest)?;
+    }
+    Ok(Proposal { node, incarnation, first_seq, stamp_ms, changes })
+}
+
+fn decode_varint(rest: &mut &[u8]) -> Result<u64, WireError> {
+    match rest.split_first() {
+        Some((byte, after)) if *byte < 0x80 => {
+            *rest = after;
+            Ok(u64::from(*byte))
+        }
+        _ => encoding::decode_varint(rest).map_err(|_| WireError::Malformed),
+    }
+}
+
+fn decode_key(rest: &mut &[u8]) -> Result<(u32, WireType), WireError> {
+    let key = decode_varint(rest)?;
+    let wire_type = WireType::try_from(key & 7).map_err(|_| WireError::Malformed)?;
+    match u32::try_from(key >> 3) {
+        Ok(number) if number > 0 => Ok((number, wire_type)),
+        _ => Err(WireError::Malformed),
+    }
+}
+
+/// What a length and so many bytes stand for.
+fn decode_slice<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], WireError> {
+    let len = usize::try_from(decode_varint(rest)?).map_err(|_| WireError::Malformed)?;
+    let (slice, after) = rest.split_at_checked(len).ok_or(WireError::Malformed)?;
+    *rest = after;
+    Ok(slice)
+}
+
+/// The other end of [`encode_rooms`]. None for all other changes, and for messages that are wrong, or written in another way.
+fn rooms_change(bytes: &Bytes, mut change: &[u8]) -> Option<Change> {
+    let (kind, WireType::LengthDelimited) = decode_key(&mut change).ok()? else { return None };
+    let mut rest = decode_slice(&mut change).ok()?;
+    if !change.is_empty()
+        || decode_key(&mut rest).ok()? != (field::SOCKET, WireType::LengthDelimited)
+    {
+        return None;
+    }
+    let socket = decode_slice(&mut rest).ok()?;
+    let mut rooms = Rooms::new();
+    while !rest.is_empty() {
+        if decode_key(&mut rest).ok()? != (field::ROOMS, WireType::LengthDelimited) {
+            return None;
+        }
+        rooms.push(text(bytes.slice_ref(decode_slice(&mut rest).ok()?)).ok()?);
+    }
+    let socket = socket_id(socket).ok()?;
+    match kind {
+        field::JOIN => Some(Change::Join { socket, rooms }),
+        field::LEAVE => Some(Change::Leave { socket, rooms }),
+        _ => None,
+    }
+}
+
+fn decode_change(bytes: Bytes) -> Result<Change, WireError> {
+    change_from_wire(proto::Change::decode(bytes).map_err(|_| WireError::Malformed)?)
 }
 
 fn change_to_wire(change: &Change) -> proto::Change {
@@ -218,17 +294,17 @@ fn change_from_wire(change: proto::Change) -> Result<Change, WireError> {
         }
         Kind::JoinMatching(join) => Change::JoinMatching {
             namespace: text(join.namespace)?,
-            target: target(join.target)?,
+            target: Box::new(target(join.target)?),
             rooms: texts(join.rooms)?,
         },
         Kind::LeaveMatching(leave) => Change::LeaveMatching {
             namespace: text(leave.namespace)?,
-            target: target(leave.target)?,
+            target: Box::new(target(leave.target)?),
             rooms: texts(leave.rooms)?,
         },
         Kind::DisconnectMatching(disconnect) => Change::DisconnectMatching {
             namespace: text(disconnect.namespace)?,
-            target: target(disconnect.target)?,
+            target: Box::new(target(disconnect.target)?),
             close: disconnect.close,
         },
         Kind::SessionPut(put) => Change::SessionPut {
@@ -357,6 +433,8 @@ fn session_id(bytes: &[u8]) -> Result<SessionId, WireError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use serde_json::json;
     use smallvec::smallvec;
 
@@ -395,11 +473,19 @@ mod tests {
             Change::Leave { socket, rooms: rooms.clone() },
             Change::JoinMatching {
                 namespace: namespace.clone(),
-                target: target.clone(),
+                target: target.clone().into(),
                 rooms: rooms.clone(),
             },
-            Change::LeaveMatching { namespace: namespace.clone(), target: target.clone(), rooms },
-            Change::DisconnectMatching { namespace: namespace.clone(), target, close: true },
+            Change::LeaveMatching {
+                namespace: namespace.clone(),
+                target: target.clone().into(),
+                rooms,
+            },
+            Change::DisconnectMatching {
+                namespace: namespace.clone(),
+                target: target.into(),
+                close: true,
+            },
             Change::SessionPut { session, expected: 3, salt: 6, value: "{}".into() },
             Change::SessionExpired { session, revision: 4 },
             Change::SessionTouch { session, keep_ms: 5 },
@@ -439,7 +525,7 @@ mod tests {
             stamp_ms: 1_700_000_000_000,
             changes: every_change(),
         };
-        assert_eq!(decode_proposal(encode_proposal(&proposal)), Ok(proposal));
+        assert_eq!(decode_proposal(&encode_proposal(&proposal)), Ok(proposal));
     }
 
     #[test]
@@ -463,13 +549,56 @@ mod tests {
         }
     }
 
+    fn decode_as_message(bytes: &Bytes) -> Result<Proposal, WireError> {
+        let message = proto::Proposal::decode(bytes.clone()).map_err(|_| WireError::Malformed)?;
+        let changes = message.changes.into_iter().map(change_from_wire);
+        Ok(Proposal {
+            node: message.node,
+            incarnation: message.incarnation,
+            first_seq: message.first_seq,
+            stamp_ms: message.stamp_ms,
+            changes: changes.collect::<Result<_, _>>()?,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_proposal_is_what_its_message_is(
+            first in 0_usize..20,
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let mut changes = every_change();
+            let joins = changes.clone().into_iter().filter(|change| matches!(change.kind(), 5 | 6));
+            changes.extend(joins.collect::<Vec<_>>());
+            changes.rotate_left(first);
+            let (node, incarnation, first_seq, stamp_ms) = (1 << 47, 300, 1, 2);
+            let proposal = Proposal { node, incarnation, first_seq, stamp_ms, changes };
+            let mut bytes = encode_proposal(&proposal).to_vec();
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if is_cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let bytes = Bytes::from(bytes);
+            match (decode_proposal(&bytes), decode_as_message(&bytes)) {
+                // Which of two errors is met first may differ.
+                (Err(_), Err(_)) => {}
+                (own, as_message) => prop_assert_eq!(own, as_message),
+            }
+        }
+    }
+
     #[test]
     fn unknown_change_is_refused_not_skipped() {
         let message = proto::Proposal {
             changes: vec![proto::Change { kind: None }],
             ..proto::Proposal::default()
         };
-        let decoded = decode_proposal(message.encode_to_vec().into());
+        let decoded = decode_proposal(&message.encode_to_vec().into());
         assert_eq!(decoded, Err(WireError::Missing("change")));
     }
 

@@ -555,13 +555,13 @@ fn a_change() -> impl Strategy<Value = Change> {
         8 => (a_socket(), some_rooms()).prop_map(|(socket, rooms)| Change::Join { socket, rooms }),
         6 => (a_socket(), some_rooms()).prop_map(|(socket, rooms)| Change::Leave { socket, rooms }),
         2 => (namespaced(), some_rooms()).prop_map(|((namespace, target), rooms)| {
-            Change::JoinMatching { namespace, target, rooms }
+            Change::JoinMatching { namespace, target: target.into(), rooms }
         }),
         2 => (namespaced(), some_rooms()).prop_map(|((namespace, target), rooms)| {
-            Change::LeaveMatching { namespace, target, rooms }
+            Change::LeaveMatching { namespace, target: target.into(), rooms }
         }),
         2 => (namespaced(), any::<bool>()).prop_map(|((namespace, target), close)| {
-            Change::DisconnectMatching { namespace, target, close }
+            Change::DisconnectMatching { namespace, target: target.into(), close }
         }),
         6 => (a_session(), a_revision(), text).prop_map(|(session, expected, text)| {
             Change::SessionPut { session, expected, salt: 0, value: text.into() }

@@ -54,7 +54,7 @@ pub(super) fn claim(n: u8, offset: Place, key: u64) -> Change {
 pub(super) fn disconnect(n: u8) -> Change {
     Change::DisconnectMatching {
         namespace: "/".into(),
-        target: to(&[socket(n).as_str()]),
+        target: to(&[socket(n).as_str()]).into(),
         close: false,
     }
 }
@@ -628,9 +628,9 @@ impl History {
         self.propose(
             3,
             if joins {
-                Change::JoinMatching { namespace, target, rooms }
+                Change::JoinMatching { namespace, target: target.into(), rooms }
             } else {
-                Change::LeaveMatching { namespace, target, rooms }
+                Change::LeaveMatching { namespace, target: target.into(), rooms }
             },
         );
     }

@@ -23,7 +23,11 @@ fn next_incarnation_has_the_socket_again_and_what_it_missed() {
     let one = log.place(2, packet(to(&["a"])));
     log.propose(
         3,
-        Change::JoinMatching { namespace: "/".into(), target: to(&["a"]), rooms: rooms(&["b"]) },
+        Change::JoinMatching {
+            namespace: "/".into(),
+            target: to(&["a"]).into(),
+            rooms: rooms(&["b"]),
+        },
     );
     let registered = log.register(1, 7);
     assert_eq!(registered.outcome, Outcome::Registered { incarnation: log.index, last_seq: 1 });
