@@ -32,7 +32,18 @@ async fn seat(cluster: &Cluster) -> Vec<Table> {
 
 #[tokio::test]
 async fn acknowledged_messages_survive_a_follower_and_then_the_leader() {
-    let mut cluster = Cluster::start(3).await;
+    survive_a_follower_and_then_the_leader("fsync").await;
+}
+
+/// Followers know of most commits by themselves.
+#[tokio::test]
+async fn acknowledged_messages_survive_a_follower_and_then_the_leader_where_nothing_is_synced() {
+    survive_a_follower_and_then_the_leader("os").await;
+}
+
+async fn survive_a_follower_and_then_the_leader(durability: &str) {
+    let mut cluster =
+        Cluster::builder(3).setting(&["raft", "durability"], durability).start().await;
     let tables = seat(&cluster).await;
     let follower = cluster.follower().await;
     progress(&tables, &[]).await;

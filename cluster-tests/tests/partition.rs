@@ -9,7 +9,18 @@ use cluster_tests::wait;
 
 #[tokio::test]
 async fn a_leader_that_is_cut_off_acknowledges_nothing_that_is_lost() {
-    let mut cluster = Cluster::builder(3).proxied().start().await;
+    cut_off_a_leader("fsync").await;
+}
+
+/// Followers know of most commits by themselves.
+#[tokio::test]
+async fn a_leader_that_is_cut_off_acknowledges_nothing_that_is_lost_where_nothing_is_synced() {
+    cut_off_a_leader("os").await;
+}
+
+async fn cut_off_a_leader(durability: &str) {
+    let mut cluster =
+        Cluster::builder(3).proxied().setting(&["raft", "durability"], durability).start().await;
     let leader = cluster.leader().await;
     let others: Vec<String> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
     let [ann, bob, cat] = [&others[0], &leader, &others[1]].map(|node| cluster.client(node, "/"));

@@ -8,7 +8,18 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn acknowledged_sessions_and_memberships_outlive_all_nodes() {
-    let mut cluster = Cluster::start(3).await;
+    outlive_all_nodes("fsync").await;
+}
+
+/// Followers know of most commits by themselves.
+#[tokio::test]
+async fn acknowledged_sessions_and_memberships_outlive_all_nodes_where_nothing_is_synced() {
+    outlive_all_nodes("os").await;
+}
+
+async fn outlive_all_nodes(durability: &str) {
+    let mut cluster =
+        Cluster::builder(3).setting(&["raft", "durability"], durability).start().await;
     let names = ["ann", "bob", "cat", "dan", "eve", "fay"];
     let mut clients: Vec<Client> = Vec::new();
     for (name, id) in names.iter().zip(cluster.ids().iter().cycle()) {

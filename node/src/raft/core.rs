@@ -14,7 +14,7 @@ use super::company::Company;
 use super::config::{ClusterConfig, RaftConfig};
 use super::deliveries::Deliveries;
 use super::gather::Gather;
-use super::log_store::Settler;
+use super::log_store::{Extent, Settler};
 use super::members::{Leases, OwnLease};
 use super::network::Directory;
 use super::proposer::Lead;
@@ -43,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) consensus: Consensus,
     /// Cancelled once consensus has ended and closed its log.
     pub(crate) log_released: CancellationToken,
+    /// How far the log is.
+    pub(crate) extent: Extent,
     /// None where the log is in memory.
     pub(crate) settler: Option<Settler>,
     /// Its own proposals and the other nodes' meet here while this node leads.

@@ -57,6 +57,8 @@ impl Seat {
 #[derive(Debug)]
 struct Round<T> {
     opens: Instant,
+    /// How many rounds have begun.
+    number: u64,
     /// At most one for each node, since a node has one proposal in flight. With how many changes it carries.
     waiting: Vec<(Seat, u32, T)>,
     /// This node's own pump waits, with what it has queued.
@@ -67,7 +69,7 @@ struct Round<T> {
 
 impl<T> Round<T> {
     fn beginning(opens: Instant) -> Self {
-        Self { opens, waiting: Vec::new(), pump_waits: false, crowds: Vec::new() }
+        Self { opens, number: 0, waiting: Vec::new(), pump_waits: false, crowds: Vec::new() }
     }
 
     /// Adds a proposal of so many changes. Others that are expected may be waited for until then.
@@ -87,8 +89,11 @@ impl<T> Round<T> {
     /// Begins it, with all that wait; with none it does not begin.
     fn begin(&mut self, now: Instant, interval: Duration) -> Vec<T> {
         let waiting = std::mem::take(&mut self.waiting);
-        let changes = waiting.iter().map(|(_, changes, _)| changes).sum::<u32>();
+        // Other nodes say how many.
+        let changes =
+            waiting.iter().fold(0, |sum: u32, (_, changes, _)| sum.saturating_add(*changes));
         if !waiting.is_empty() {
+            self.number += 1;
             self.opens = if changes < CROWD { now + interval } else { now };
         }
         let begun = waiting.into_iter().map(|(seat, changes, waiting)| {
@@ -100,6 +105,14 @@ impl<T> Round<T> {
         });
         begun.collect()
     }
+}
+
+/// The round that a proposal is part of.
+struct Ahead {
+    number: u64,
+    opens: Instant,
+    /// Until when others are waited for.
+    patience: Option<Instant>,
 }
 
 struct Waiting {
@@ -162,8 +175,8 @@ impl Gather {
         consensus: &Consensus,
         request: ProposeRequest,
     ) -> Result<Applied, WriteError> {
-        let (mut answer, opens, patience) = self.queue(seat, request);
-        let begins = patience.map_or(opens, |patience| patience.max(opens));
+        let (mut answer, round) = self.queue(seat, request);
+        let begins = round.patience.map_or(round.opens, |patience| patience.max(round.opens));
         if begins > Instant::now() {
             tokio::select! {
                 biased;
@@ -175,7 +188,7 @@ impl Gather {
             tokio::task::yield_now().await;
         }
         // Whoever comes first writes for all: none depends on another that may have given up.
-        self.flush(consensus).await?;
+        self.flush(consensus, round.number).await?;
         written(answer.await)
     }
 
@@ -185,31 +198,37 @@ impl Gather {
         consensus: &Consensus,
         request: ProposeRequest,
     ) -> Result<Applied, WriteError> {
-        let (mut answer, _, patience) = self.queue(Seat::OWN, request);
-        if let Some(patience) = patience {
+        let (mut answer, round) = self.queue(Seat::OWN, request);
+        if let Some(patience) = round.patience {
             tokio::select! {
                 biased;
                 result = &mut answer => return written(result),
                 () = tokio::time::sleep_until(patience) => {}
             }
         }
-        self.flush(consensus).await?;
+        self.flush(consensus, round.number).await?;
         written(answer.await)
     }
 
-    fn queue(&self, seat: Seat, request: ProposeRequest) -> (Answer, Instant, Option<Instant>) {
+    fn queue(&self, seat: Seat, request: ProposeRequest) -> (Answer, Ahead) {
         let (responder, answer) = Responder::complete_only();
         let changes = request.changes;
         let mut next = self.lock();
         let waiting = Waiting { request, responder };
         let patience = next.join(seat, changes, waiting, Instant::now());
         let patience = patience.filter(|_| self.is_patient());
-        (answer, next.opens, patience)
+        (answer, Ahead { number: next.number, opens: next.opens, patience })
     }
 
-    /// Hands over all at once, so that openraft finds them together.
-    async fn flush(&self, consensus: &Consensus) -> Result<(), WriteError> {
-        let waiting = self.lock().begin(Instant::now(), self.interval);
+    /// Hands over all at once, so that openraft finds them together. Does nothing if that round has begun.
+    async fn flush(&self, consensus: &Consensus, number: u64) -> Result<(), WriteError> {
+        let waiting = {
+            let mut next = self.lock();
+            if next.number != number {
+                return Ok(());
+            }
+            next.begin(Instant::now(), self.interval)
+        };
         for Waiting { request, responder } in waiting {
             let data = Data(request.proposal);
             let handed_over = consensus.client_write_ff(data, Some(responder)).await;
@@ -252,7 +271,11 @@ mod tests {
         assert_eq!(round.ahead(), Some(later), "it is sure to begin");
         assert_eq!(round.begin(later, INTERVAL), ["b", "c"]);
         assert_eq!(round.begin(later + INTERVAL / 2, INTERVAL), Vec::<&str>::new());
-        assert_eq!(round.opens, later + INTERVAL, "no round begins with nothing");
+        assert_eq!(
+            (round.number, round.opens),
+            (2, later + INTERVAL),
+            "no round begins with nothing"
+        );
     }
 
     #[test]

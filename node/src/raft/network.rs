@@ -364,6 +364,8 @@ fn merged<S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
+    // It may end while a notice waits for what follows.
+    let input = input.fuse();
     let begin = Merging { input, door, pair, is_first: true, known: None };
     stream::unfold(begin, |mut merging| async move { Some((merging.next().await?, merging)) })
 }

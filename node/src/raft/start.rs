@@ -23,7 +23,7 @@ use super::core::{Clock, Core};
 use super::deliveries::Deliveries;
 use super::early_commit::Lookout;
 use super::gather::Gather;
-use super::log_store::{LogStore, Settler};
+use super::log_store::{Extent, LogStore, Settler};
 use super::members::{Leases, OwnLease, run_leading, run_standing};
 use super::network::{Directory, Network};
 use super::proposer::{Lead, ToLeader};
@@ -165,7 +165,7 @@ async fn build(
         Arc::new(View::new(State::default().with_session_keys(options.session_keys.clone())));
     let door = Arc::new(Gather::new(options.raft.gather_interval));
     let network = (directory.clone(), door.clone());
-    let (consensus, log_released, settler) =
+    let (consensus, log_released, settler, extent) =
         consensus(&options, &storage, &identity, network, &deliveries, &view).await?;
     let (lead_sender, lead) = watch::channel(Lead::default());
     let alone = Arc::new(Alone::default());
@@ -187,6 +187,7 @@ async fn build(
         directory: directory.clone(),
         consensus: consensus.clone(),
         log_released,
+        extent,
         settler,
         door: door.clone(),
         deliveries: deliveries.clone(),
@@ -243,7 +244,7 @@ async fn consensus(
     (directory, door): (Arc<Directory>, Arc<Gather>),
     deliveries: &Arc<Deliveries>,
     view: &Arc<View>,
-) -> Result<(Consensus, CancellationToken, Option<Settler>), StartError> {
+) -> Result<(Consensus, CancellationToken, Option<Settler>, Extent), StartError> {
     let damaged = |error| StartError::storage(options.data_dir.clone(), error);
     let config = openraft_config(&options.raft)?;
     let log = storage.open_log_of(identity).map_err(damaged)?;
@@ -255,13 +256,14 @@ async fn consensus(
     check_reach(&log, &snapshots).map_err(damaged)?;
     let machine = StateMachine::new(view.clone(), deliveries.clone(), snapshots)
         .with_settler(settler.clone());
-    let lookout = Arc::new(Lookout::new(identity.node, log.extent()));
+    let extent = log.extent();
+    let lookout = Arc::new(Lookout::new(identity.node, extent.clone()));
     let network = Network { directory, door, lookout: lookout.clone() };
     let consensus = Consensus::new(identity.node, Arc::new(config), network, log, machine)
         .await
         .map_err(|error| StartError::Consensus { reason: error.to_string() })?;
     lookout.watch(&consensus);
-    Ok((consensus, released, settler))
+    Ok((consensus, released, settler, extent))
 }
 
 /// A log that ends before a snapshot that was taken of its own entries has lost some. One that was

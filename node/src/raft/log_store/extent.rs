@@ -14,11 +14,17 @@ pub(crate) struct Extent(Arc<Mutex<Marks>>);
 
 #[derive(Debug, Default)]
 struct Marks {
+    appended: Option<LogId>,
     stored: Option<LogId>,
     membership: Option<LogId>,
 }
 
 impl Extent {
+    /// The last entry, stored or not: nobody has heard of any after it.
+    pub(crate) fn appended(&self) -> Option<LogId> {
+        self.lock().appended
+    }
+
     /// The last entry that is stored.
     pub(crate) fn stored(&self) -> Option<LogId> {
         self.lock().stored
@@ -35,14 +41,17 @@ impl Extent {
 
     /// Before anybody else hears of the entry.
     pub(super) fn note_appended(&self, entry: &Entry) {
+        let mut marks = self.lock();
+        marks.appended = Some(entry.log_id);
         if matches!(entry.payload, EntryPayload::Membership(_)) {
-            self.lock().membership = Some(entry.log_id);
+            marks.membership = Some(entry.log_id);
         }
     }
 
     pub(super) fn note_truncated_after(&self, last: Option<LogId>) {
         let mut marks = self.lock();
         let is_kept = |id: &LogId| last.is_some_and(|last| id.index <= last.index);
+        marks.appended = marks.appended.filter(is_kept).or(last);
         marks.membership = marks.membership.filter(is_kept);
     }
 

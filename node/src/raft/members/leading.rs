@@ -41,9 +41,10 @@ const FORGET_FACTOR: u32 = 20;
 /// Grants a lease, or says why not.
 pub(crate) fn renew(core: &Core, request: &proto::RenewRequest) -> proto::RenewReply {
     let lease = lease_of(core, Owner { node: request.node, incarnation: request.incarnation });
-    // A follower may know before the leader that an entry is committed.
-    let last = core.consensus.metrics().borrow_watched().last_log_index;
-    proto::RenewReply { lease: lease.into(), committed: last.unwrap_or(0) }
+    // A follower may know before the leader that an entry is committed: any that the leader has.
+    let known = core.consensus.metrics().borrow_watched().last_log_index;
+    let appended = core.extent.appended().map(|id| id.index);
+    proto::RenewReply { lease: lease.into(), committed: known.max(appended).unwrap_or(0) }
 }
 
 fn lease_of(core: &Core, owner: Owner) -> proto::Lease {

@@ -53,7 +53,7 @@ impl OwnLease {
         now < self.until()
     }
 
-    /// The leader's commit index at the last renewal.
+    /// The end of the leader's log at the last renewal.
     pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }

@@ -30,6 +30,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// waits until as many have.
 const CROWD: usize = 4;
 
+/// After so long they are not expected any more.
+const EXPECTED_WITHIN: Duration = Duration::from_millis(10);
+
 /// It waits no longer for them.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -45,8 +48,8 @@ pub(crate) struct PumpTask<P> {
     /// The incarnation whose changes `next_seq` numbers.
     incarnation: Incarnation,
     next_seq: u64,
-    /// How many changes the last entry carried.
-    last_len: usize,
+    /// How many changes the last entry carried, and when they were answered.
+    last: (usize, Instant),
 }
 
 /// One entry on its way.
@@ -90,7 +93,7 @@ impl<P: Propose> PumpTask<P> {
             clock,
             incarnation: 0,
             next_seq: 1,
-            last_len: 0,
+            last: (0, Instant::now()),
         }
     }
 
@@ -118,15 +121,15 @@ impl<P: Propose> PumpTask<P> {
             if lingers_until.is_none() {
                 if !self.queue.is_empty() {
                     let round = self.proposer.opened().await;
-                    if round == Round::Shared && self.last_len >= CROWD {
-                        self.queue.gathered(self.last_len, PATIENCE).await;
+                    if let (Round::Shared, Some(crowd)) = (round, self.crowd()) {
+                        self.queue.gathered(crowd, PATIENCE).await;
                     }
                 }
                 let live = self.standing.borrow_and_update().live;
                 if let Some(incarnation) = live {
                     let batch = self.queue.take();
                     if !batch.is_empty() {
-                        self.last_len = batch.len();
+                        self.last.0 = batch.len();
                         return self.number(incarnation, batch);
                     }
                 } else if self.queue.is_empty() {
@@ -139,6 +142,13 @@ impl<P: Propose> PumpTask<P> {
                 () = sleep_until(earlier(next_expiry, lingers_until)) => {}
             }
         }
+    }
+
+    /// How many changes come together now, if they do.
+    fn crowd(&self) -> Option<usize> {
+        let (count, at) = self.last;
+        let is_live = self.standing.borrow().live.is_some();
+        (is_live && count >= CROWD && at.elapsed() < EXPECTED_WITHIN).then_some(count)
     }
 
     /// Answers what has waited too long: in the queue, or sent with a number below `seq`.
@@ -179,6 +189,7 @@ impl<P: Propose> PumpTask<P> {
         match self.pursue(&batch).await {
             Settled::Applied => {
                 self.next_seq = batch.last_seq + 1;
+                self.last.1 = Instant::now();
                 metrics::PROPOSAL_DURATION.record_all([batch.started.elapsed()].into_iter());
             }
             Settled::NotSent => {

@@ -119,12 +119,9 @@ fn decode_varint(rest: &mut &[u8]) -> Result<u64, WireError> {
 }
 
 fn decode_key(rest: &mut &[u8]) -> Result<(u32, WireType), WireError> {
-    let key = decode_varint(rest)?;
-    let wire_type = WireType::try_from(key & 7).map_err(|_| WireError::Malformed)?;
-    match u32::try_from(key >> 3) {
-        Ok(number) if number > 0 => Ok((number, wire_type)),
-        _ => Err(WireError::Malformed),
-    }
+    let key = u32::try_from(decode_varint(rest)?).map_err(|_| WireError::Malformed)?;
+    let wire_type = WireType::try_from(u64::from(key & 7)).map_err(|_| WireError::Malformed)?;
+    if key < 8 { Err(WireError::Malformed) } else { Ok((key >> 3, wire_type)) }
 }
 
 /// What a length and so many bytes stand for.
