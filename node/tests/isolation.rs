@@ -104,10 +104,11 @@ async fn answer_to_a_poll_that_nobody_reads_is_given_up() {
         assert_eq!(outbox.push(long.clone()), Pushed::Queued);
     }
     outbox.close(CloseReason::ForcedServerClose);
-    // The next poll fetches all, and the last one hears of the close. What remains are the listener
-    // and, until the stream is given up, its task.
+    // The next poll fetches all, and the last one, sent when the answer to that one begins, hears of
+    // the close. What remains are the listener and, until the stream is given up, its task.
     node.echo.closed(1).await;
     let unread = node.begin_poll(&sid).await;
+    assert_eq!(unread.peek(&mut [0]).await.unwrap(), 1);
     assert_eq!(node.poll(&sid).await.body, "6\u{1e}1");
     support::until("the answer is on its way", || node.transport.connection_count() == 0).await;
     support::until("the stream is given up", || node.tasks.len() == 1).await;
