@@ -18,8 +18,11 @@ use tracing::{debug, warn};
 use super::BoxedIo;
 use crate::metrics::STRANGERS_REFUSED;
 
-/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
-const GREETING: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What every HTTP/2 connection begins with (RFC 9113, section 3.4); a SETTINGS frame follows.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// With the head of that frame: its length (3 bytes), type, flags and stream (section 4.1).
+const GREETING_LEN: usize = PREFACE.len() + 9;
+const SETTINGS: u8 = 4;
 
 /// A node greets as soon as it is connected.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,7 +103,7 @@ impl Strangers {
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, Place) {
     let place = places.clone().acquire_owned().await.expect("it is never closed");
     loop {
-        match listener.accept().await {
+        match super::accept(listener).await {
             Ok((stream, peer)) => return (stream, peer, place),
             Err(error) => {
                 warn!(%error, "could not accept a node's connection");
@@ -112,17 +115,13 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 
 /// Waits for the greeting; None if something else came, or nothing.
 async fn greet(mut stream: TcpStream, peer: SocketAddr, place: Place) -> Option<BoxedIo> {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "a node's connection broke at once");
-        return None;
-    }
     match timeout(GREETING_TIMEOUT, read_greeting(&mut stream)).await {
-        Ok(Ok(true)) => {
+        Ok(Ok(Some(greeting))) => {
             let (reader, writer) = stream.into_split();
-            let reader = GREETING.as_slice().chain(reader);
+            let reader = io::Cursor::new(greeting).chain(reader);
             Some(BoxedIo::placed(tokio::io::join(reader, writer), place))
         }
-        Ok(Ok(false)) => {
+        Ok(Ok(None)) => {
             STRANGERS_REFUSED.garbage.add(1);
             debug!(%peer, "what came to the port for nodes is no HTTP/2");
             None
@@ -139,21 +138,31 @@ async fn greet(mut stream: TcpStream, peer: SocketAddr, place: Place) -> Option<
     }
 }
 
-/// Whether the stream begins as it should; false at the first byte that differs.
-async fn read_greeting(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
-    let mut bytes = [0; GREETING.len()];
+/// What the stream begins with, if that is as it should be; None at the first byte that differs.
+async fn read_greeting(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<[u8; GREETING_LEN]>> {
+    let mut bytes = [0; GREETING_LEN];
     let mut len = 0;
     while len < bytes.len() {
         match stream.read(&mut bytes[len..]).await? {
             0 if len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            0 => return Ok(false),
+            0 => return Ok(None),
             read => len += read,
         }
-        if !GREETING.starts_with(&bytes[..len]) {
-            return Ok(false);
+        if !may_greet(&bytes[..len]) {
+            return Ok(None);
         }
     }
-    Ok(true)
+    Ok(Some(bytes))
+}
+
+/// Whether a greeting may begin so.
+fn may_greet(bytes: &[u8]) -> bool {
+    let (preface, head) = bytes.split_at(bytes.len().min(PREFACE.len()));
+    // The settings, which are no acknowledgement of any, of the whole connection.
+    let kind = head.get(3..).unwrap_or_default();
+    PREFACE.starts_with(preface) && [SETTINGS, 0, 0, 0, 0, 0].starts_with(kind)
 }
 
 #[cfg(test)]
@@ -168,6 +177,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         (Strangers::new(listener), address)
     }
+
+    /// As an HTTP/2 client begins that leaves all settings as they are.
+    const GREETING: &[u8; GREETING_LEN] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
     async fn closed(mut stream: TcpStream) {
         let mut answer = Vec::new();
@@ -203,7 +215,10 @@ mod tests {
     async fn other_protocols_are_closed_at_once_and_counted() {
         let (mut door, address) = door().await;
         let before = STRANGERS_REFUSED.garbage.total();
-        for garbage in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0xff; 3], &GREETING[..23]] {
+        let unset = [PREFACE.as_slice(), b"\0\0\x08\x06\0\0\0\0\0ping"].concat();
+        let nonsense = [PREFACE.as_slice(), b"what is this"].concat();
+        let http1 = b"GET / HTTP/1.1\r\n\r\n".as_slice();
+        for garbage in [http1, &[0xff; 3], &GREETING[..23], &GREETING[..30], &unset, &nonsense] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(garbage).await.unwrap();
             stream.shutdown().await.unwrap();
@@ -212,12 +227,12 @@ mod tests {
                 () = closed(stream) => {}
             }
         }
-        assert!(STRANGERS_REFUSED.garbage.total() >= before + 3);
+        assert!(STRANGERS_REFUSED.garbage.total() >= before + 6);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_says_nothing_or_too_little_is_closed_in_time() {
-        for said in [0, 10] {
+        for said in [0, 10, PREFACE.len(), GREETING_LEN - 1] {
             let (mut door, address) = door().await;
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(&GREETING[..said]).await.unwrap();

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -20,6 +20,7 @@ use crate::adapter::{OutboxLimits, OutboxSize};
 use crate::engineio::{CloseReason, EngineConfig};
 use crate::limits;
 use crate::metrics;
+use crate::net;
 use crate::peers::Tunnels;
 
 use super::body::RequestBody;
@@ -121,7 +122,7 @@ impl Transport {
             let accepted = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                accepted = listener.accept() => accepted,
+                accepted = net::accept(&listener) => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
@@ -136,7 +137,8 @@ impl Transport {
                         }
                         continue;
                     }
-                    self.tasks.spawn(Arc::clone(&self).serve_stream(stream, address));
+                    let stream = Stream::Tcp(stream);
+                    self.tasks.spawn(Arc::clone(&self).serve_http(stream, address, false));
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_refused, true) {
@@ -149,15 +151,6 @@ impl Transport {
         // First, so that whoever is told to ask another node does not come here again, and is cut off.
         drop(listener);
         self.close_all(CloseReason::ServerShutdown);
-    }
-
-    async fn serve_stream(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
-        // Packets are small, and are written when they should leave.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "stream was gone at once");
-            return;
-        }
-        self.serve_http(Stream::Tcp(stream), address, false).await;
     }
 
     /// Serves the requests of one stream, which another node may have relayed.
