@@ -6,9 +6,6 @@ import { testIf } from "../lib/conditional.mjs";
 import { MODES, connect, connectAll, fence, unique } from "../lib/client.mjs";
 import { relayed } from "../lib/metrics.mjs";
 import { nodes, three } from "../lib/nodes.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("socket.io-client", "engine.io-client");
 
 for (const [mode, transports] of Object.entries(MODES)) {
   describe(`through the balancer, ${mode}`, () => {

@@ -7,9 +7,6 @@ import { fileURLToPath } from "node:url";
 import { connect, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { openBrowser } from "../lib/pages.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("playwright-core", "socket.io-client");
 
 const SCREENSHOT = fileURLToPath(new URL("../../../docs/chat.png", import.meta.url));
 

@@ -8,7 +8,7 @@ import { three } from "../lib/nodes.mjs";
 import { openBrowser } from "../lib/pages.mjs";
 import { packageFolder, printVersions } from "../lib/versions.mjs";
 
-printVersions("playwright-core", "socket.io-client-2");
+printVersions("socket.io-client-2");
 
 const BUNDLE = join(packageFolder("socket.io-client-2"), "dist/socket.io.js");
 

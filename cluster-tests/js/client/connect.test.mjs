@@ -6,7 +6,7 @@ import { MODES, connect, connectAll, dial } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
-printVersions("socket.io-client", "engine.io-client", "socket.io-parser", "ws", "xmlhttprequest-ssl");
+printVersions("ws", "xmlhttprequest-ssl");
 
 for (const [mode, transports] of Object.entries(MODES)) {
   describe(`connect, ${mode}`, () => {

@@ -6,9 +6,6 @@ import { testIf } from "../lib/conditional.mjs";
 import { MODES, connectAll, fence, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { until } from "../lib/until.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("socket.io-client", "engine.io-client", "socket.io-parser");
 
 for (const [mode, transports] of Object.entries(MODES)) {
   describe(`direct delivery, ${mode}`, () => {

@@ -6,9 +6,6 @@ import { testIf } from "../lib/conditional.mjs";
 import { MODES, connect, connectAll, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { isMsgpack } from "../lib/parser.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("socket.io-client", "engine.io-client", "socket.io-parser");
 
 const SHAPES = {
   // The msgpack parser of npm writes integers from 2^64 on as other ones.

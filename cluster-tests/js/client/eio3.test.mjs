@@ -6,9 +6,6 @@ import { connect, fence, unique } from "../lib/client.mjs";
 import { LEGACY_MODES, connectLegacy } from "../lib/legacy.mjs";
 import { three } from "../lib/nodes.mjs";
 import { until } from "../lib/until.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("socket.io-client-2", "socket.io-client");
 
 const SHAPES = [
   null, true, 0, -1.5, 1e21, "", "text", [], {}, [[]], { a: { b: [1, [2]] } }, { "": 1, 'q"\\': 2 },

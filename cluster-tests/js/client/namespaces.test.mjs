@@ -5,9 +5,6 @@ import { describe, test } from "node:test";
 import { MODES, connect, connectAll, fence, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { until } from "../lib/until.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("socket.io-client", "engine.io-client", "socket.io-parser");
 
 for (const [mode, transports] of Object.entries(MODES)) {
   describe(`namespaces, ${mode}`, () => {

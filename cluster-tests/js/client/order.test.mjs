@@ -4,9 +4,6 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { MODES, connect, connectAll, fence, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("socket.io-client", "engine.io-client", "socket.io-parser");
 
 const FLOOD = 400;
 

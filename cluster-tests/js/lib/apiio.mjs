@@ -2,6 +2,9 @@
 
 import Module, { createRequire } from "node:module";
 import { until } from "./until.mjs";
+import { printVersions } from "./versions.mjs";
+
+printVersions("api.io", "socket.io-client", "socket.io-client-2");
 
 export const require = createRequire(import.meta.url);
 const CLIENT = require.resolve("api.io/api.io-client");

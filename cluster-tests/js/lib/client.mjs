@@ -4,6 +4,9 @@ import { randomUUID } from "node:crypto";
 import { io } from "socket.io-client";
 import { parser } from "./parser.mjs";
 import { until, within } from "./until.mjs";
+import { printVersions } from "./versions.mjs";
+
+printVersions("socket.io-client", "engine.io-client", "socket.io-parser");
 
 /** The three ways in which a client may travel; suites run once for each. */
 export const MODES = {

@@ -2,6 +2,9 @@
 
 import io from "socket.io-client-2";
 import { Client } from "./client.mjs";
+import { printVersions } from "./versions.mjs";
+
+printVersions("socket.io-client-2");
 
 /** The ways in which such a client may travel; text only is what it asks for where it cannot take bytes. */
 export const LEGACY_MODES = {

@@ -3,6 +3,9 @@
 import { after, before } from "node:test";
 import { chromium } from "playwright-core";
 import { PATIENCE } from "./until.mjs";
+import { printVersions } from "./versions.mjs";
+
+printVersions("playwright-core");
 
 /** Keeps Chromium from asking the network for anything but the pages: here is none to answer. */
 const FLAGS = [

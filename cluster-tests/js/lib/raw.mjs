@@ -5,6 +5,9 @@ import { randomBytes } from "node:crypto";
 import { WebSocket } from "ws";
 import { request } from "./http.mjs";
 import { until, within } from "./until.mjs";
+import { printVersions } from "./versions.mjs";
+
+printVersions("ws");
 
 export const SEPARATOR = "\x1e";
 const EIO4 = "EIO=4&transport=";

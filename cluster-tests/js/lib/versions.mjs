@@ -6,9 +6,14 @@ import { join } from "node:path";
 
 const require = createRequire(import.meta.url);
 
-/** Prints one line with Node's version and those of the installed packages named. */
+const printed = new Set();
+
+/** Prints one line with Node's version and those of the installed packages named that no line has yet. */
 export function printVersions(...packages) {
-  const versions = packages.map((name) => `${name} ${version(name)}`);
+  const news = packages.filter((name) => !printed.has(name));
+  if (news.length === 0) return;
+  news.forEach((name) => printed.add(name));
+  const versions = news.map((name) => `${name} ${version(name)}`);
   console.log(`node ${process.versions.node}, ${versions.join(", ")}`);
 }
 

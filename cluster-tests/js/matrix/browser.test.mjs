@@ -6,10 +6,7 @@ import { MODES, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { launch } from "../lib/pages.mjs";
 import { isMsgpack } from "../lib/parser.mjs";
-import { printVersions } from "../lib/versions.mjs";
 import { abilities, scenariosFor } from "./list.mjs";
-
-printVersions("playwright-core", "socket.io-client");
 
 const PLAYER = readFileSync(new URL("./play.mjs", import.meta.url), "utf8");
 const BUNDLE = isMsgpack ? "socket.io.msgpack.min.js" : "socket.io.min.js";

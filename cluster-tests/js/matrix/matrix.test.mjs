@@ -11,7 +11,7 @@ import { printVersions } from "../lib/versions.mjs";
 import { abilities, scenariosFor } from "./list.mjs";
 import { play } from "./play.mjs";
 
-printVersions("socket.io-client", "socket.io-client-3", "socket.io-client-2", "socket.io-msgpack-parser");
+printVersions("socket.io-client-3", "socket.io-client-2", "socket.io-msgpack-parser");
 
 const require = createRequire(import.meta.url);
 

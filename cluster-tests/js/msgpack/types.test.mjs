@@ -11,7 +11,7 @@ import { three } from "../lib/nodes.mjs";
 import { until, within } from "../lib/until.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
-printVersions("socket.io-client", "socket.io-msgpack-parser", "notepack.io");
+printVersions("socket.io-msgpack-parser", "notepack.io");
 
 for (const [mode, transports] of Object.entries(MODES)) {
   describe(`msgpack, ${mode}`, () => {

@@ -8,6 +8,9 @@ import { gunzipSync, inflateSync } from "node:zlib";
 import { Server } from "socket.io";
 import { request, requestWebSocket } from "../lib/http.mjs";
 import { node } from "../lib/nodes.mjs";
+import { printVersions } from "../lib/versions.mjs";
+
+printVersions("socket.io");
 
 const OPEN = "EIO=4&transport=polling";
 const ORIGINS = ["http://app.example", "https://a.other.example", "http://evil.example", undefined];

@@ -10,7 +10,9 @@ import { request } from "../lib/http.mjs";
 import { three } from "../lib/nodes.mjs";
 import { Polling, Socket } from "../lib/raw.mjs";
 import { within } from "../lib/until.mjs";
-import { packageFolder } from "../lib/versions.mjs";
+import { packageFolder, printVersions } from "../lib/versions.mjs";
+
+printVersions("socket.io-client-2");
 
 const parser = createRequire(join(packageFolder("socket.io-client-2"), "package.json"))("engine.io-parser");
 const [first] = three;

@@ -8,9 +8,7 @@ import { withBystanders } from "../lib/bystander.mjs";
 import { request, requestWebSocket } from "../lib/http.mjs";
 import { three } from "../lib/nodes.mjs";
 import { Polling, Socket } from "../lib/raw.mjs";
-import { packageFolder, printVersions } from "../lib/versions.mjs";
-
-printVersions("ws", "socket.io-client");
+import { packageFolder } from "../lib/versions.mjs";
 
 const [first] = three;
 const UNKNOWN_SID = "AAAAAAAAAAAAAAAAAAAA";

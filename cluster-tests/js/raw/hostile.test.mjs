@@ -8,9 +8,6 @@ import { connectAll, unique } from "../lib/client.mjs";
 import { request } from "../lib/http.mjs";
 import { three } from "../lib/nodes.mjs";
 import { Polling, Socket, Tcp, frame } from "../lib/raw.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("ws", "socket.io-client");
 
 const [first] = three;
 

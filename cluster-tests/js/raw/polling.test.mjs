@@ -7,9 +7,6 @@ import { request } from "../lib/http.mjs";
 import { three } from "../lib/nodes.mjs";
 import { Polling, SEPARATOR, Tcp } from "../lib/raw.mjs";
 import { until } from "../lib/until.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("socket.io-client");
 
 const [first] = three;
 

@@ -6,9 +6,6 @@ import { withBystanders } from "../lib/bystander.mjs";
 import { unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { Polling, SEPARATOR, Socket } from "../lib/raw.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("ws");
 
 const [first] = three;
 const CONNECTED = /^\{"sid":"[\w-]{20}"\}$/;

@@ -7,9 +7,6 @@ import { request, requestWebSocket } from "../lib/http.mjs";
 import { three } from "../lib/nodes.mjs";
 import { Polling, Socket, Tcp, frame } from "../lib/raw.mjs";
 import { until } from "../lib/until.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("ws");
 
 const [first] = three;
 

@@ -8,9 +8,6 @@ import { MODES, connect } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
 import { Polling, Socket, Tcp, frame } from "../lib/raw.mjs";
 import { until } from "../lib/until.mjs";
-import { printVersions } from "../lib/versions.mjs";
-
-printVersions("ws", "socket.io-client");
 
 const [first, second] = three;
 /** Allowed on top of an exact time, for a machine that is busy with everything else. */
