@@ -19,12 +19,22 @@ async fn without_a_quorum_clients_stay_and_are_told_and_it_heals() {
 async fn lose_all_but(cluster: &mut Cluster, last: &str) {
     let ann = cluster.client(last, "/").await;
     let bob = cluster.client(last, "/relay-direct").await;
+    ann.confirm("join", &[json!("kept")]).await.unwrap();
     let others: Vec<String> = cluster.ids().into_iter().filter(|id| id != last).collect();
     others.iter().for_each(|id| cluster.kill(id));
 
-    for event in ["bcast", "join", "login"] {
+    let verbs = [
+        ("bcast", vec![json!("x")]),
+        ("join", vec![json!("x")]),
+        ("leave", vec![json!("kept")]),
+        ("room", vec![json!("kept"), json!("x")]),
+        ("dm", vec![json!(ann.id()), json!("x")]),
+        ("login", vec![json!("x")]),
+        ("tell", vec![json!({"username": "x"}), json!("x")]),
+    ];
+    for (event, arguments) in verbs {
         wait::until(&format!("{event} to fail with NoQuorum"), async || {
-            match ann.confirm(event, &[json!("x")]).await {
+            match ann.confirm(event, &arguments).await {
                 Err(EmitError::Refused(reason)) if reason == "NoQuorum" => Ok(()),
                 other => Err(other),
             }

@@ -56,6 +56,45 @@ async fn end_of_the_connection_is_told_after_its_sockets_have_left() {
 }
 
 #[tokio::test]
+async fn ends_of_connections_have_the_official_reasons() {
+    let notes = Notes::default();
+    let register = |io: &Io| {
+        let main = io.of("/");
+        main.on_disconnecting(noting(&notes, "leaving")).on_disconnect(noting(&notes, "left"));
+    };
+    let patient = start(register).await;
+    let too_long: &str = "4".repeat(1_000_001).leak();
+    // What a client sends as Engine.IO packets, and what its socket hears; None is the stream's end.
+    let ends = [
+        (None, "transport close"),
+        (Some("1"), "transport close"),
+        (Some("9"), "parse error"),
+        (Some(too_long), "transport error"),
+        (Some("49"), "forced close"),
+    ];
+    for (sent, reason) in ends {
+        let mut client = patient.connect().await;
+        if let Some(packet) = sent {
+            client.send_raw(packet).await;
+            client.expect_closed().await;
+        }
+        drop(client);
+        let heard = noted(&notes, 2).await;
+        assert_eq!(heard, [format!("leaving: {reason}"), format!("left: {reason}")], "{sent:.9?}");
+        notes.lock().unwrap().clear();
+    }
+
+    let soon = |config: &mut flotilla::config::Config| {
+        config.engine.ping_interval = Duration::from_millis(20);
+        config.engine.ping_timeout = Duration::from_millis(20);
+    };
+    let impatient = start_with("n1", Vec::new(), soon, register).await;
+    let silent = impatient.connect().await;
+    assert_eq!(noted(&notes, 2).await, ["leaving: ping timeout", "left: ping timeout"]);
+    drop(silent);
+}
+
+#[tokio::test]
 async fn each_pong_of_the_client_is_told() {
     let notes = Notes::default();
     let beats = notes.clone();
