@@ -35,7 +35,7 @@ impl Extent {
         self.lock().membership
     }
 
-    pub(super) fn set_stored(&self, last: Option<LogId>) {
+    pub(in crate::raft) fn set_stored(&self, last: Option<LogId>) {
         self.lock().stored = last;
     }
 

@@ -83,7 +83,8 @@ impl Writer {
     pub(super) fn write(&mut self, bytes: &mut Vec<u8>, written: Written) -> io::Result<()> {
         match self {
             Self::Inline(files) => {
-                files.write(bytes)?;
+                files.write(bytes);
+                files.outcome()?;
                 bytes.clear();
                 written.tell(Ok(()));
                 Ok(())
@@ -95,7 +96,10 @@ impl Writer {
     /// What follows goes to a new file.
     pub(super) fn begin(&mut self, number: u64) -> io::Result<()> {
         match self {
-            Self::Inline(files) => files.begin(number),
+            Self::Inline(files) => {
+                files.begin(number);
+                files.outcome()
+            }
             Self::Syncing { .. } => self.send(Step::Begin(number)),
         }
     }
@@ -103,7 +107,10 @@ impl Writer {
     /// Deletes files, once all that was written before is stored.
     pub(super) fn remove(&mut self, numbers: Vec<u64>) -> io::Result<()> {
         match self {
-            Self::Inline(files) => files.remove(&numbers),
+            Self::Inline(files) => {
+                files.remove(&numbers);
+                files.outcome()
+            }
             Self::Syncing { .. } => self.send(Step::Remove(numbers)),
         }
     }
@@ -128,35 +135,23 @@ impl Drop for Writer {
 
 /// The thread: it ends when the log is dropped, with all written.
 fn sync_all(mut files: Files, steps: &Receiver<Step>) {
-    let mut failure = None;
     while let Ok(first) = steps.recv() {
         let mut waiting = Vec::new();
         let mut removed = Vec::new();
-        let mut result = Ok(());
         for step in std::iter::once(first).chain(steps.try_iter().take(QUEUED_STEPS)) {
-            let done = match step {
+            match step {
                 Step::Write(bytes, written) => {
                     waiting.push(written);
-                    files.write(&bytes)
+                    files.write(&bytes);
                 }
                 Step::Begin(number) => files.begin(number),
-                Step::Remove(numbers) => {
-                    removed.extend(numbers);
-                    Ok(())
-                }
-            };
-            result = result.and(done);
+                Step::Remove(numbers) => removed.extend(numbers),
+            }
         }
-        let result = result.and_then(|()| files.file.sync_data());
-        let result = result.and_then(|()| files.remove(&removed));
-        if let Err(error) = result {
-            // What a disk that failed once says later cannot be believed: it stays failed.
-            failure.get_or_insert(error);
-        }
+        files.sync();
+        files.remove(&removed);
         for written in waiting {
-            written.tell(
-                failure.as_ref().map_or(Ok(()), |e| Err(io::Error::new(e.kind(), e.to_string()))),
-            );
+            written.tell(files.outcome());
         }
     }
 }
@@ -168,6 +163,9 @@ pub(super) struct Files {
     sync: bool,
     /// The number of the open file: what older ones hold can be read back.
     open: Arc<AtomicU64>,
+    /// What failed first. Nothing is done after it: what a disk that failed once says later cannot be believed, and a
+    /// record that follows a torn one could not be read.
+    failure: Option<io::Error>,
 }
 
 impl Files {
@@ -175,31 +173,60 @@ impl Files {
     pub(super) fn open(directory: &Path, number: u64, sync: bool) -> io::Result<Self> {
         let file = append_to(directory, number, sync)?;
         let open = Arc::new(AtomicU64::new(number));
-        Ok(Self { directory: directory.to_owned(), file, sync, open })
+        Ok(Self { directory: directory.to_owned(), file, sync, open, failure: None })
     }
 
     pub(super) fn open_number(&self) -> Arc<AtomicU64> {
         self.open.clone()
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+    /// Whether all that was done went well.
+    fn outcome(&self) -> io::Result<()> {
+        match &self.failure {
+            None => Ok(()),
+            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        }
     }
 
-    fn begin(&mut self, number: u64) -> io::Result<()> {
-        if self.sync {
-            self.file.sync_data()?;
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> io::Result<()>) {
+        if self.failure.is_none() {
+            self.failure = step(self).err();
         }
-        self.file = append_to(&self.directory, number, self.sync)?;
-        self.open.store(number, Ordering::Release);
-        Ok(())
     }
 
-    fn remove(&self, numbers: &[u64]) -> io::Result<()> {
-        for number in numbers {
-            fs::remove_file(path_of(&self.directory, *number))?;
-        }
-        Ok(())
+    fn write(&mut self, bytes: &[u8]) {
+        self.attempt(|files| files.file.write_all(bytes));
+    }
+
+    fn sync(&mut self) {
+        self.attempt(|files| files.file.sync_data());
+    }
+
+    fn begin(&mut self, number: u64) {
+        self.attempt(|files| {
+            if files.sync {
+                files.file.sync_data()?;
+            }
+            files.file = append_to(&files.directory, number, files.sync)?;
+            files.open.store(number, Ordering::Release);
+            Ok(())
+        });
+    }
+
+    fn remove(&mut self, numbers: &[u64]) {
+        self.attempt(|files| {
+            for number in numbers {
+                fs::remove_file(path_of(&files.directory, *number))?;
+            }
+            Ok(())
+        });
+    }
+
+    /// As if the disk were full from now on.
+    #[cfg(test)]
+    pub(super) fn fill(mut self) -> Self {
+        self.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        self
     }
 }
 
@@ -211,4 +238,29 @@ fn append_to(directory: &Path, number: u64, sync: bool) -> io::Result<File> {
         File::open(directory)?.sync_all()?;
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_done_after_a_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files::open(directory.path(), 1, false).unwrap();
+        files.write(b"before");
+        files.outcome().unwrap();
+        let mut files = files.fill();
+        files.write(b"torn");
+        assert_eq!(files.outcome().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        // There is room again.
+        files.file = append_to(directory.path(), 1, false).unwrap();
+        files.write(b"after");
+        files.sync();
+        files.begin(2);
+        files.remove(&[1]);
+        assert_eq!(files.outcome().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(path_of(directory.path(), 1)).unwrap(), b"before");
+        assert!(!path_of(directory.path(), 2).exists());
+    }
 }

@@ -5,7 +5,7 @@ use openraft::type_config::TypeConfigExt;
 use openraft::vote::RaftLeaderId;
 
 use super::*;
-use crate::raft::types::Data;
+use crate::raft::types::{Data, Membership};
 
 /// Small files and hardly a cache, so that a few entries see all of the log's life.
 const SMALL: Limits = Limits { file_bytes: 400, cache_bytes: 300, cache_entries: 100 };
@@ -26,6 +26,13 @@ async fn append(log: &DiskLog, entries: impl IntoIterator<Item = Entry>) {
     let (sender, written) = TypeConfig::oneshot();
     log.append(entries, IOFlushed::signal(sender)).unwrap();
     written.await.unwrap().unwrap();
+}
+
+/// Has the disk be full from now on.
+fn fill(log: &DiskLog, sync: bool) {
+    let mut log = log.lock();
+    let files = Files::open(&log.directory, log.open_number(), sync).unwrap();
+    log.writer = Writer::new(files.fill()).unwrap();
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -54,6 +61,55 @@ async fn log_and_vote_are_there_after_a_restart() {
         assert_eq!(log.vote(), Some(vote));
         assert_eq!(log.read(0, 100, usize::MAX).unwrap(), entries(0..10));
     }
+}
+
+#[tokio::test]
+async fn entries_are_stored_once_the_disk_has_them() {
+    for sync in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = DiskLog::open(directory.path(), sync).unwrap();
+        let extent = log.extent();
+        assert_eq!((extent.appended(), extent.stored()), (None, None));
+        append(&log, entries(0..3)).await;
+        assert_eq!((extent.appended(), extent.stored()), (Some(id(2)), Some(id(2))));
+
+        fill(&log, sync);
+        let (sender, written) = TypeConfig::oneshot();
+        let appended = log.append(entries(3..5), IOFlushed::signal(sender));
+        // Where another thread writes, it tells of it.
+        assert!(appended.is_err() || written.await.unwrap().is_err());
+        assert_eq!((extent.appended(), extent.stored()), (Some(id(4)), Some(id(2))));
+    }
+}
+
+#[tokio::test]
+async fn extent_follows_what_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = DiskLog::open(directory.path(), false).unwrap();
+    let membership = EntryPayload::Membership(Membership::default());
+    append(&log, entries(0..2)).await;
+    append(&log, [Entry { log_id: id(2), payload: membership }, entry(3, 100)]).await;
+    let extent = log.extent();
+    assert_eq!((extent.appended(), extent.membership()), (Some(id(3)), Some(id(2))));
+    log.truncate_after(Some(id(2))).unwrap();
+    assert_eq!((extent.appended(), extent.membership()), (Some(id(2)), Some(id(2))));
+    log.truncate_after(Some(id(1))).unwrap();
+    assert_eq!((extent.appended(), extent.membership()), (Some(id(1)), None));
+}
+
+#[tokio::test]
+async fn one_that_failed_to_write_is_a_log_up_to_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = DiskLog::open(directory.path(), false).unwrap();
+    append(&log, entries(0..3)).await;
+    fill(&log, false);
+    for next in 3..6 {
+        let (sender, _written) = TypeConfig::oneshot();
+        log.append([entry(next, 100)], IOFlushed::signal(sender)).unwrap_err();
+    }
+    drop(log);
+    let log = DiskLog::open(directory.path(), false).unwrap();
+    assert_eq!(log.read(0, 100, usize::MAX).unwrap(), entries(0..3));
 }
 
 #[tokio::test]
