@@ -1,5 +1,6 @@
 //! Lets proposals that come close together into the log together.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -19,13 +20,13 @@ type Written = ClientWriteResult<TypeConfig>;
 type Responder = ProgressResponder<TypeConfig, Written>;
 type Answer = OneshotReceiverOf<TypeConfig, Written>;
 
-/// So many changes in a round are a crowd.
-const CROWD: u32 = 8;
+/// With so many changes in a round everybody is busy.
+const BUSY_ROUND: u32 = 8;
 
-/// So many changes in one proposal are a crowd of one node's own.
-const CROWD_OF_ONE: u32 = 4;
+/// So many changes in one proposal are a crowd: those whom it answers propose again a moment later.
+pub(crate) const CROWD: u32 = 4;
 
-/// A node whose clients were a crowd is expected to propose for them again within this time.
+/// A node whose clients were a crowd is expected to propose for them again so soon after that round has begun.
 const EXPECTED_WITHIN: Duration = Duration::from_millis(5);
 
 /// Those who expect another wait no longer for it.
@@ -59,26 +60,64 @@ struct Round<T> {
     opens: Instant,
     /// How many rounds have begun.
     number: u64,
-    /// At most one for each node, since a node has one proposal in flight. With how many changes it carries.
-    waiting: Vec<(Seat, u32, T)>,
+    /// How many proposals have come.
+    tickets: u64,
+    /// Those that wait: of each node one, or its registration too.
+    waiting: Vec<Queued<T>>,
+    /// Those of rounds that have begun, until openraft has them.
+    begun: VecDeque<T>,
     /// This node's own pump waits, with what it has queued.
     pump_waits: bool,
     /// Whose last proposal was for a crowd, and until when another is expected.
     crowds: Vec<(Seat, Instant)>,
 }
 
+#[derive(Debug)]
+struct Queued<T> {
+    ticket: u64,
+    seat: Seat,
+    changes: u32,
+    proposal: T,
+}
+
+/// The round that a proposal is part of.
+#[derive(Debug)]
+struct Ahead {
+    ticket: u64,
+    number: u64,
+    opens: Instant,
+    /// Until when others are waited for.
+    patience: Option<Instant>,
+}
+
 impl<T> Round<T> {
     fn beginning(opens: Instant) -> Self {
-        Self { opens, number: 0, waiting: Vec::new(), pump_waits: false, crowds: Vec::new() }
+        Self {
+            opens,
+            number: 0,
+            tickets: 0,
+            waiting: Vec::new(),
+            begun: VecDeque::new(),
+            pump_waits: false,
+            crowds: Vec::new(),
+        }
     }
 
-    /// Adds a proposal of so many changes. Others that are expected may be waited for until then.
-    fn join(&mut self, seat: Seat, changes: u32, waiting: T, now: Instant) -> Option<Instant> {
-        self.waiting.push((seat, changes, waiting));
+    /// Adds a proposal of so many changes.
+    fn join(&mut self, seat: Seat, changes: u32, proposal: T, now: Instant) -> Ahead {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.waiting.push(Queued { ticket, seat, changes, proposal });
         self.crowds.retain(|(_, until)| *until > now);
-        let has_come = |seat: &Seat| self.waiting.iter().any(|(other, ..)| other == seat);
+        let has_come = |seat: &Seat| self.waiting.iter().any(|queued| queued.seat == *seat);
         let is_complete = self.crowds.iter().all(|(seat, _)| has_come(seat));
-        (!is_complete).then(|| now + PATIENCE)
+        let patience = (!is_complete).then(|| now + PATIENCE);
+        Ahead { ticket, number: self.number, opens: self.opens, patience }
+    }
+
+    /// Takes a proposal out, if its round has not begun.
+    fn leave(&mut self, ticket: u64) {
+        self.waiting.retain(|queued| queued.ticket != ticket);
     }
 
     /// When it begins, if anyone waits for it.
@@ -87,32 +126,22 @@ impl<T> Round<T> {
     }
 
     /// Begins it, with all that wait; with none it does not begin.
-    fn begin(&mut self, now: Instant, interval: Duration) -> Vec<T> {
-        let waiting = std::mem::take(&mut self.waiting);
+    fn begin(&mut self, now: Instant, interval: Duration) {
         // Other nodes say how many.
         let changes =
-            waiting.iter().fold(0, |sum: u32, (_, changes, _)| sum.saturating_add(*changes));
-        if !waiting.is_empty() {
+            self.waiting.iter().fold(0, |sum: u32, queued| sum.saturating_add(queued.changes));
+        if !self.waiting.is_empty() {
             self.number += 1;
-            self.opens = if changes < CROWD { now + interval } else { now };
+            self.opens = if changes < BUSY_ROUND { now + interval } else { now };
         }
-        let begun = waiting.into_iter().map(|(seat, changes, waiting)| {
+        for Queued { seat, changes, proposal, .. } in self.waiting.drain(..) {
             self.crowds.retain(|(other, _)| *other != seat);
-            if changes >= CROWD_OF_ONE {
+            if changes >= CROWD {
                 self.crowds.push((seat, now + EXPECTED_WITHIN));
             }
-            waiting
-        });
-        begun.collect()
+            self.begun.push_back(proposal);
+        }
     }
-}
-
-/// The round that a proposal is part of.
-struct Ahead {
-    number: u64,
-    opens: Instant,
-    /// Until when others are waited for.
-    patience: Option<Instant>,
 }
 
 struct Waiting {
@@ -123,6 +152,19 @@ struct Waiting {
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting").field("changes", &self.request.changes).finish_non_exhaustive()
+    }
+}
+
+/// Held by who waits for a proposal's answer: one that nobody waits for any more does not begin. Its proposer takes it
+/// for unknown, and what a node proposed long ago may be about a process that has ended since.
+struct Leaving<'a> {
+    door: &'a Gather,
+    ticket: u64,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.door.lock().leave(self.ticket);
     }
 }
 
@@ -176,6 +218,7 @@ impl Gather {
         request: ProposeRequest,
     ) -> Result<Applied, WriteError> {
         let (mut answer, round) = self.queue(seat, request);
+        let _leaving = Leaving { door: self, ticket: round.ticket };
         let begins = round.patience.map_or(round.opens, |patience| patience.max(round.opens));
         if begins > Instant::now() {
             tokio::select! {
@@ -187,7 +230,6 @@ impl Gather {
             // This node's own pump waits for the same moment, and has yet to take what is queued.
             tokio::task::yield_now().await;
         }
-        // Whoever comes first writes for all: none depends on another that may have given up.
         self.flush(consensus, round.number).await?;
         written(answer.await)
     }
@@ -199,6 +241,7 @@ impl Gather {
         request: ProposeRequest,
     ) -> Result<Applied, WriteError> {
         let (mut answer, round) = self.queue(Seat::OWN, request);
+        let _leaving = Leaving { door: self, ticket: round.ticket };
         if let Some(patience) = round.patience {
             tokio::select! {
                 biased;
@@ -213,23 +256,25 @@ impl Gather {
     fn queue(&self, seat: Seat, request: ProposeRequest) -> (Answer, Ahead) {
         let (responder, answer) = Responder::complete_only();
         let changes = request.changes;
-        let mut next = self.lock();
         let waiting = Waiting { request, responder };
-        let patience = next.join(seat, changes, waiting, Instant::now());
-        let patience = patience.filter(|_| self.is_patient());
-        (answer, Ahead { number: next.number, opens: next.opens, patience })
+        let mut ahead = self.lock().join(seat, changes, waiting, Instant::now());
+        ahead.patience = ahead.patience.filter(|_| self.is_patient());
+        (answer, ahead)
     }
 
-    /// Hands over all at once, so that openraft finds them together. Does nothing if that round has begun.
+    /// Begins that round if nobody has, and hands over all at once, so that openraft finds them together.
+    ///
+    /// Whoever comes first does it for all, and whoever comes later does what is left: none depends on another that may
+    /// have given up meanwhile.
     async fn flush(&self, consensus: &Consensus, number: u64) -> Result<(), WriteError> {
-        let waiting = {
+        let next_begun = || self.lock().begun.pop_front();
+        {
             let mut next = self.lock();
-            if next.number != number {
-                return Ok(());
+            if next.number == number {
+                next.begin(Instant::now(), self.interval);
             }
-            next.begin(Instant::now(), self.interval)
-        };
-        for Waiting { request, responder } in waiting {
+        }
+        while let Some(Waiting { request, responder }) = next_begun() {
             let data = Data(request.proposal);
             let handed_over = consensus.client_write_ff(data, Some(responder)).await;
             handed_over.map_err(|_fatal| WriteError::Ended)?;
@@ -257,37 +302,69 @@ mod tests {
     const OTHER: Seat = Seat(1);
     const INTERVAL: Duration = Duration::from_millis(1);
 
+    fn begin(round: &mut Round<&'static str>, now: Instant) -> Vec<&'static str> {
+        round.begin(now, INTERVAL);
+        round.begun.drain(..).collect()
+    }
+
     #[test]
     fn proposals_after_a_round_share_the_next_one() {
         let start = Instant::now();
         let mut round = Round::beginning(start);
         assert_eq!(round.ahead(), None);
-        assert_eq!(round.join(Seat::OWN, 1, "a", start), None);
+        assert_eq!(round.join(Seat::OWN, 1, "a", start).patience, None);
         assert_eq!(round.ahead(), Some(start), "after a pause nobody waits");
-        assert_eq!(round.begin(start, INTERVAL), ["a"]);
+        assert_eq!(begin(&mut round, start), ["a"]);
         round.join(OTHER, 1, "b", start);
         round.join(Seat::OWN, 1, "c", start);
         let later = start + INTERVAL;
         assert_eq!(round.ahead(), Some(later), "it is sure to begin");
-        assert_eq!(round.begin(later, INTERVAL), ["b", "c"]);
-        assert_eq!(round.begin(later + INTERVAL / 2, INTERVAL), Vec::<&str>::new());
-        assert_eq!(
-            (round.number, round.opens),
-            (2, later + INTERVAL),
-            "no round begins with nothing"
-        );
+        assert_eq!(begin(&mut round, later), ["b", "c"]);
+        assert_eq!(begin(&mut round, later + INTERVAL / 2), Vec::<&str>::new());
+        let is = (round.number, round.opens);
+        assert_eq!(is, (2, later + INTERVAL), "no round begins with nothing");
     }
 
     #[test]
-    fn crowd_is_followed_at_once() {
+    fn proposal_that_nobody_waits_for_does_not_begin() {
         let start = Instant::now();
         let mut round = Round::beginning(start);
-        round.join(Seat::OWN, CROWD - 1, "a", start);
+        let (a, b) = (round.join(OTHER, 1, "a", start), round.join(Seat::OWN, 1, "b", start));
+        round.leave(a.ticket);
+        assert_eq!(begin(&mut round, start), ["b"]);
+        round.join(OTHER, 1, "c", start);
+        round.leave(b.ticket);
+        assert_eq!(round.waiting.len(), 1, "the one that left has begun long ago");
+        let d = round.join(OTHER, 1, "d", start);
+        assert_eq!(begin(&mut round, start), ["c", "d"], "of one node too");
+        round.leave(d.ticket);
+        let e = round.join(OTHER, 1, "e", start);
+        round.leave(e.ticket);
+        assert_eq!(round.ahead(), None);
+    }
+
+    #[test]
+    fn what_is_left_of_a_round_is_first_in_the_next() {
+        let start = Instant::now();
+        let mut round = Round::beginning(start);
+        round.join(Seat::OWN, 1, "a", start);
         round.join(OTHER, 1, "b", start);
         round.begin(start, INTERVAL);
+        assert_eq!(round.begun.pop_front(), Some("a"));
+        round.join(Seat::OWN, 1, "c", start);
+        assert_eq!(begin(&mut round, start), ["b", "c"]);
+    }
+
+    #[test]
+    fn busy_round_is_followed_at_once() {
+        let start = Instant::now();
+        let mut round = Round::beginning(start);
+        round.join(Seat::OWN, BUSY_ROUND - 1, "a", start);
+        round.join(OTHER, 1, "b", start);
+        begin(&mut round, start);
         assert_eq!(round.opens, start, "many changes");
         round.join(Seat::OWN, 1, "c", start);
-        round.begin(start, INTERVAL);
+        begin(&mut round, start);
         assert_eq!(round.opens, start + INTERVAL, "few changes");
     }
 
@@ -295,19 +372,21 @@ mod tests {
     fn crowds_of_several_nodes_wait_for_one_another() {
         let start = Instant::now();
         let mut round = Round::beginning(start);
-        assert_eq!(round.join(Seat::OWN, CROWD, "a", start), None, "nobody is expected yet");
-        round.begin(start, INTERVAL);
-        assert_eq!(round.join(OTHER, CROWD, "b", start), Some(start + PATIENCE));
-        assert_eq!(round.join(Seat::OWN, CROWD, "c", start), None, "all have come");
-        assert_eq!(round.begin(start, INTERVAL), ["b", "c"]);
-        assert_eq!(round.join(Seat::OWN, 1, "d", start), Some(start + PATIENCE));
-        round.begin(start, INTERVAL);
-        assert_eq!(round.join(OTHER, 1, "e", start), None, "one change is no crowd");
+        let first = round.join(Seat::OWN, CROWD, "a", start);
+        assert_eq!(first.patience, None, "nobody is expected yet");
+        begin(&mut round, start);
+        assert_eq!(round.join(OTHER, CROWD, "b", start).patience, Some(start + PATIENCE));
+        assert_eq!(round.join(Seat::OWN, CROWD, "c", start).patience, None, "all have come");
+        assert_eq!(begin(&mut round, start), ["b", "c"]);
+        assert_eq!(round.join(Seat::OWN, 1, "d", start).patience, Some(start + PATIENCE));
+        begin(&mut round, start);
+        assert_eq!(round.join(OTHER, 1, "e", start).patience, None, "one change is no crowd");
         let later = start + EXPECTED_WITHIN;
-        round.begin(start, INTERVAL);
-        assert_eq!(round.join(Seat::OWN, CROWD, "f", later), None);
-        round.begin(later, INTERVAL);
+        begin(&mut round, start);
+        assert_eq!(round.join(Seat::OWN, CROWD, "f", later).patience, None);
+        begin(&mut round, later);
         let long_after = later + EXPECTED_WITHIN;
-        assert_eq!(round.join(OTHER, 1, "g", long_after), None, "it is not expected for ever");
+        let last = round.join(OTHER, 1, "g", long_after);
+        assert_eq!(last.patience, None, "it is not expected for ever");
     }
 }

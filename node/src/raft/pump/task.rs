@@ -16,6 +16,7 @@ use super::queue::{Queue, Queued};
 use crate::metrics;
 use crate::raft::awaited::Awaiting;
 use crate::raft::deliveries::{Deliveries, Standing};
+use crate::raft::gather::CROWD;
 use crate::raft::planted::PlantedBug;
 use crate::raft::proposer::{Failed, Propose, Round};
 use crate::raft::receipt::ProposeError;
@@ -26,11 +27,8 @@ use crate::raft::wire::encode_proposal;
 /// After so long without an answer the same is proposed again, perhaps to another leader.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// So many changes in one entry are a crowd: those whom it answered propose again a moment later, and the next
-/// waits until as many have.
-const CROWD: usize = 4;
-
-/// After so long they are not expected any more.
+/// So long after a crowd was answered, it is not expected any more; until then, an entry waits until as many changes
+/// are there again.
 const EXPECTED_WITHIN: Duration = Duration::from_millis(10);
 
 /// It waits no longer for them.
@@ -148,7 +146,7 @@ impl<P: Propose> PumpTask<P> {
     fn crowd(&self) -> Option<usize> {
         let (count, at) = self.last;
         let is_live = self.standing.borrow().live.is_some();
-        (is_live && count >= CROWD && at.elapsed() < EXPECTED_WITHIN).then_some(count)
+        (is_live && count >= CROWD as usize && at.elapsed() < EXPECTED_WITHIN).then_some(count)
     }
 
     /// Answers what has waited too long: in the queue, or sent with a number below `seq`.
