@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::log_store::Extent;
 use super::state::NodeId;
-use super::types::{Consensus, LogId, ServerMetrics, StoredMembership, TypeConfig, Vote};
+use super::types::{LogId, ServerMetrics, StoredMembership, TypeConfig, Vote};
 use crate::metrics;
 
 type Request = AppendEntriesRequest<TypeConfig>;
@@ -41,9 +41,9 @@ impl Lookout {
         Self { me, log, metrics: OnceLock::new() }
     }
 
-    pub(crate) fn watch(&self, consensus: &Consensus) {
+    pub(crate) fn watch(&self, metrics: ServerMetrics) {
         // Called once.
-        let _ = self.metrics.set(consensus.server_metrics());
+        let _ = self.metrics.set(metrics);
     }
 }
 
@@ -107,9 +107,16 @@ fn is_committed_by(
 /// What arrives at a follower by one stream, and what of it is thereby committed.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
-    /// The requests that openraft has not answered yet.
-    pending: Mutex<VecDeque<Pending>>,
+    open: Mutex<Open>,
     committed: watch::Sender<Option<Committed>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// The requests that openraft has not answered yet.
+    pending: VecDeque<Pending>,
+    /// What the leader said is committed.
+    told: Option<LogId>,
 }
 
 #[derive(Debug)]
@@ -137,7 +144,7 @@ impl Committed {
 
 impl Arrivals {
     pub(crate) fn new() -> Self {
-        Self { pending: Mutex::default(), committed: watch::Sender::new(None) }
+        Self { open: Mutex::default(), committed: watch::Sender::new(None) }
     }
 
     /// The requests for openraft: the leader's, each with whether its entries are committed once they are stored, and
@@ -162,7 +169,10 @@ impl Arrivals {
                     (request, Pending::Entries(committed))
                 }
             };
-            arrivals.lock().push_back(pending);
+            let mut open = arrivals.lock();
+            open.told = open.told.max(request.leader_commit);
+            open.pending.push_back(pending);
+            drop(open);
             Some((request, (requests, arrivals, committed)))
         })
     }
@@ -171,10 +181,13 @@ impl Arrivals {
     pub(crate) fn answered(&self, result: &StreamAppendResult<TypeConfig>) -> bool {
         // Whatever ends the stream is for the leader.
         let Ok(stored) = result else { return true };
-        match self.lock().pop_front() {
+        let mut open = self.lock();
+        match open.pending.pop_front() {
             Some(Pending::Entries(committed)) => {
+                // The leader may have told meanwhile, with what it sent next.
                 if let Some(committed) = committed
                     && *stored >= Some(committed.last)
+                    && open.told < Some(committed.last)
                 {
                     metrics::EARLY_COMMITS.add(1);
                     self.committed.send_replace(Some(committed));
@@ -185,8 +198,8 @@ impl Arrivals {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Pending>> {
-        self.pending.lock().expect("nothing panics while it holds it")
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().expect("nothing panics while it holds it")
     }
 }
 
@@ -283,13 +296,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_leader_told_meanwhile_is_not_told_again() {
+        let (sender, receiver) = mpsc::channel(8);
+        let arrivals = Arc::new(Arrivals::new());
+        let mut requests = Box::pin(arrivals.requests(ReceiverStream::new(receiver)));
+        let mut next = || Some(requests.next().now_or_never()?.as_ref().map(sent));
+        let (one, two) = (request(TERM, 4, 4), request(TERM, 6, 2));
+        sender.try_send((one.clone(), true)).unwrap();
+        sender.try_send((two.clone(), false)).unwrap();
+        assert_eq!((next(), next()), (Some(Some(sent(&one))), Some(Some(sent(&two)))));
+        assert!(arrivals.answered(&Ok(Some(id(TERM, 4)))));
+        assert_eq!(next(), None, "the second says that what is before it is committed");
+    }
+
+    #[test]
     fn what_is_stored_is_told_to_be_committed() {
         let (sender, receiver) = mpsc::channel(8);
         let arrivals = Arc::new(Arrivals::new());
         let requests = arrivals.requests(ReceiverStream::new(receiver));
         let mut requests = Box::pin(requests);
         let mut next = || Some(requests.next().now_or_never()?.as_ref().map(sent));
-        let (one, two, three) = (request(TERM, 4, 4), request(TERM, 6, 2), request(TERM, 9, 3));
+        let one = request(TERM, 4, 4);
+        // Sent before the leader knew that the first is committed.
+        let two = Request { leader_commit: one.leader_commit, ..request(TERM, 6, 2) };
+        let three = request(TERM, 9, 3);
         sender.try_send((one.clone(), true)).unwrap();
         sender.try_send((two.clone(), false)).unwrap();
         assert_eq!((next(), next()), (Some(Some(sent(&one))), Some(Some(sent(&two)))));

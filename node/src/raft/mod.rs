@@ -196,10 +196,10 @@ impl Raft {
     }
 
     /// Whether the view may direct messages: this node's lease is held, and it has applied all that
-    /// was committed when it was renewed. Otherwise messages go to every node.
+    /// the leader's log had when it was renewed. Otherwise messages go to every node.
     pub fn is_fresh(&self) -> bool {
         let lease = &self.core.own_lease;
-        lease.is_held(Instant::now()) && self.core.view.index() >= lease.committed()
+        lease.is_held(Instant::now()) && self.core.view.index() >= lease.log_end()
     }
 
     /// Resolves once everything up to `index` has been handed to the namespaces' queues.

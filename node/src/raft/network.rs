@@ -1,5 +1,7 @@
 //! Raft calls out.
 
+mod merging;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -22,7 +24,6 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
@@ -33,9 +34,10 @@ use tonic::{Request, Status};
 use super::early_commit::{Lookout, Pair};
 use super::gather::Gather;
 use super::state::NodeId;
-use super::types::{LogId, Member, Snapshot, TypeConfig, Vote};
+use super::types::{Member, Snapshot, TypeConfig, Vote};
 use super::wire;
 use crate::net::Dialer;
+use merging::{Outgoing, merged};
 
 pub(crate) const CLUSTER_KEY: &str = "flotilla-cluster";
 pub(crate) const TO_KEY: &str = "flotilla-to";
@@ -47,9 +49,6 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// How long a broken stream is waited on before it is opened again. openraft's own backoff is not
 /// reached when opening fails, and without this pause it would spin.
 const SETUP_PAUSE: Duration = Duration::from_millis(50);
-
-/// How late a round may begin whose entries a request waits for.
-const MERGE_PATIENCE: Duration = Duration::from_millis(1);
 
 const SNAPSHOT_CHUNK: usize = 1 << 20;
 
@@ -348,63 +347,6 @@ impl NetStreamAppend<TypeConfig> for Connection {
     }
 }
 
-/// A request as it is sent.
-struct Outgoing {
-    request: AppendEntriesRequest<TypeConfig>,
-    commits_when_stored: bool,
-}
-
-/// Lets what is committed be told with the next round's entries, if that round is sure to begin: one message, where there
-/// would have been two. None is needed where the follower knows it from the entries themselves.
-fn merged<S>(
-    input: S,
-    door: Arc<Gather>,
-    pair: Pair,
-) -> impl Stream<Item = Outgoing> + Send + 'static
-where
-    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
-{
-    // It may end while a notice waits for what follows.
-    let input = input.fuse();
-    let begin = Merging { input, door, pair, is_first: true, known: None };
-    stream::unfold(begin, |mut merging| async move { Some((merging.next().await?, merging)) })
-}
-
-struct Merging<S> {
-    input: S,
-    door: Arc<Gather>,
-    pair: Pair,
-    /// The first request of a stream finds out where the follower is.
-    is_first: bool,
-    /// What the follower knows to be committed once it has stored it.
-    known: Option<LogId>,
-}
-
-impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Merging<S> {
-    async fn next(&mut self) -> Option<Outgoing> {
-        let mut request = self.input.next().await?;
-        if std::mem::take(&mut self.is_first) {
-            return Some(Outgoing { request, commits_when_stored: false });
-        }
-        while request.entries.is_empty()
-            && self.known.is_some()
-            && request.leader_commit <= self.known
-        {
-            request = self.input.next().await?;
-        }
-        if request.entries.is_empty()
-            && let Some(opens) = self.door.ahead()
-            && let Ok(Some(next)) = timeout_at(opens + MERGE_PATIENCE, self.input.next()).await
-        {
-            // It goes on from where this one is, and tells of at least as much that is committed.
-            request = next;
-        }
-        let committed = self.pair.commits_when_stored(&request);
-        self.known = self.known.max(committed);
-        Some(Outgoing { request, commits_when_stored: committed.is_some() })
-    }
-}
-
 async fn open_append<'s, S>(
     client: Result<Client, RpcError>,
     input: S,
@@ -435,7 +377,7 @@ where
     Ok(Box::pin(results))
 }
 
-/// Waits for a reply, without end while none is due, but no longer than `ttl` while one is: a
+/// Waits for a reply, without end while none is due, but at most twice `ttl` while one is: a
 /// stream that has died half-way would hold up replication for ever.
 async fn next_result(
     replies: &mut tonic::Streaming<proto::AppendReply>,
@@ -522,49 +464,5 @@ impl NetTransferLeader<TypeConfig> for Connection {
         } else {
             Err(RPCError::Unreachable(Unreachable::from_string(reply.refusal)))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use openraft::EntryPayload;
-    use openraft::vote::RaftLeaderId;
-
-    use super::*;
-    use crate::raft::log_store::Extent;
-    use crate::raft::types::Entry;
-
-    fn id(index: u64) -> LogId {
-        LogId::new_term_index(1, index)
-    }
-
-    fn request(entry: Option<u64>, committed: u64) -> AppendEntriesRequest<TypeConfig> {
-        let entry = entry.map(|index| Entry { log_id: id(index), payload: EntryPayload::Blank });
-        AppendEntriesRequest {
-            vote: Vote { leader_id: RaftLeaderId::new(1, 1), committed: true },
-            prev_log_id: None,
-            entries: entry.into_iter().collect(),
-            leader_commit: Some(id(committed)),
-        }
-    }
-
-    #[tokio::test]
-    async fn what_the_follower_knows_is_not_told() {
-        let requests = [
-            request(None, 5),
-            request(None, 5),
-            request(None, 6),
-            request(Some(8), 6),
-            request(None, 7),
-        ];
-        let pair = Pair::new(Arc::new(Lookout::new(1, Extent::default())), 2);
-        let door = Arc::new(Gather::new(Duration::ZERO));
-        let input = stream::iter(requests);
-        let mut merging = Merging { input, door, pair, is_first: true, known: Some(id(6)) };
-        let mut sent = Vec::new();
-        while let Some(Outgoing { request, .. }) = merging.next().await {
-            sent.push((request.entries.len(), request.leader_commit.map(|id| id.index)));
-        }
-        assert_eq!(sent, [(0, Some(5)), (1, Some(6)), (0, Some(7))]);
     }
 }

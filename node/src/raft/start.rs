@@ -108,7 +108,7 @@ impl StartError {
     }
 }
 
-/// Follows openraft's view of the members and the log closely enough for changes of the leader.
+/// Builds the parts of consensus and starts their tasks, on threads of their own if the settings say so.
 pub(super) async fn start(options: Options) -> Result<Raft, StartError> {
     options.raft.check()?;
     options.cluster.check()?;
@@ -262,7 +262,7 @@ async fn consensus(
     let consensus = Consensus::new(identity.node, Arc::new(config), network, log, machine)
         .await
         .map_err(|error| StartError::Consensus { reason: error.to_string() })?;
-    lookout.watch(&consensus);
+    lookout.watch(consensus.server_metrics());
     Ok((consensus, released, settler, extent))
 }
 

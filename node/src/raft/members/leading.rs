@@ -44,7 +44,7 @@ pub(crate) fn renew(core: &Core, request: &proto::RenewRequest) -> proto::RenewR
     // A follower may know before the leader that an entry is committed: any that the leader has.
     let known = core.consensus.metrics().borrow_watched().last_log_index;
     let appended = core.extent.appended().map(|id| id.index);
-    proto::RenewReply { lease: lease.into(), committed: known.max(appended).unwrap_or(0) }
+    proto::RenewReply { lease: lease.into(), log_end: known.max(appended).unwrap_or(0) }
 }
 
 fn lease_of(core: &Core, owner: Owner) -> proto::Lease {

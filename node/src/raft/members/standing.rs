@@ -35,8 +35,8 @@ pub(crate) struct OwnLease {
     lease: Duration,
     /// Microseconds after `start` at which this node must have renewed, or fence itself; 0: now.
     until_micros: AtomicU64,
-    /// What the leader had committed at the last renewal.
-    committed: AtomicU64,
+    /// Index of the leader's last entry at the last renewal.
+    log_end: AtomicU64,
 }
 
 impl OwnLease {
@@ -45,7 +45,7 @@ impl OwnLease {
             start: Instant::now(),
             lease,
             until_micros: AtomicU64::new(0),
-            committed: AtomicU64::new(u64::MAX),
+            log_end: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -53,9 +53,9 @@ impl OwnLease {
         now < self.until()
     }
 
-    /// The end of the leader's log at the last renewal.
-    pub(crate) fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Acquire)
+    /// The end of the leader's log at the last renewal: nobody knew of anything committed beyond.
+    pub(crate) fn log_end(&self) -> u64 {
+        self.log_end.load(Ordering::Acquire)
     }
 
     fn until(&self) -> Instant {
@@ -64,11 +64,11 @@ impl OwnLease {
 
     /// The lease counts from when it was asked for, and ends a margin early: by then no other
     /// node may think this one dead, whatever their clocks did meanwhile.
-    fn renew(&self, asked: Instant, committed: u64) {
+    fn renew(&self, asked: Instant, log_end: u64) {
         let margin = self.lease / 5;
         let until = asked + self.lease - margin;
         let micros = until.saturating_duration_since(self.start).as_micros() as u64;
-        self.committed.store(committed, Ordering::Release);
+        self.log_end.store(log_end, Ordering::Release);
         self.until_micros.store(micros, Ordering::Release);
     }
 
@@ -181,7 +181,7 @@ async fn hold(core: &Core, incarnation: Incarnation) {
         let lease = reply.map_or(proto::Lease::Unspecified, |reply| reply.lease());
         next = Instant::now() + RENEW_PAUSE;
         if let (proto::Lease::Granted, Some(reply)) = (lease, reply) {
-            core.own_lease.renew(asked, reply.committed);
+            core.own_lease.renew(asked, reply.log_end);
             open(core).await;
             set_status(core, Status::Ready);
             next = asked + core.own_lease.interval();
