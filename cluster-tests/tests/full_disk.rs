@@ -1,4 +1,4 @@
-//! A disk that takes no more ends its node, which says why once.
+//! A disk that takes no more ends its node, which says why once, and starts again when there is room.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,8 +15,8 @@ const MAX_LOG_LINES: usize = 500;
 const LIMITED: &str = r#"trap "" XFSZ; ulimit -f 2048; exec "$@""#;
 
 #[tokio::test]
-async fn a_node_whose_disk_is_full_ends_with_the_reason_and_without_a_flood() {
-    let cluster = Cluster::builder(1).prepare().unwrap();
+async fn a_node_whose_disk_is_full_ends_with_the_reason_and_starts_again_with_room() {
+    let mut cluster = Cluster::builder(1).prepare().unwrap();
     cluster.write_config("n1");
     let mut command = ["/bin/sh", "-c", LIMITED, "sh"].map(str::to_owned).to_vec();
     command.extend(cluster.command("n1"));
@@ -40,4 +40,8 @@ async fn a_node_whose_disk_is_full_ends_with_the_reason_and_without_a_flood() {
     let reason = "a part of the node failed: consensus: ";
     let told = log.lines().find_map(|line| line.split_once(reason));
     assert!(told.is_some_and(|(_, why)| why.contains("too large")), "{end}");
+
+    cluster.start_node("n1");
+    cluster.wait_ready("n1").await;
+    cluster.client("n1", "/").await.confirm("login", &[json!("ann")]).await.unwrap();
 }
