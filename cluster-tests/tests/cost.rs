@@ -33,7 +33,7 @@ async fn a_room_without_remote_members_costs_no_peer_message() {
 
 #[tokio::test]
 async fn followers_need_not_be_told_what_is_committed() {
-    let cluster = Cluster::builder(3).setting(&["raft", "durability"], "os").start().await;
+    let cluster = Cluster::builder(3).durability("os").start().await;
     let leader = cluster.leader().await;
     for id in cluster.ids() {
         let name = "flotilla_raft_early_commits_total";

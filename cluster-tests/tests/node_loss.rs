@@ -42,8 +42,7 @@ async fn acknowledged_messages_survive_a_follower_and_then_the_leader_where_noth
 }
 
 async fn survive_a_follower_and_then_the_leader(durability: &str) {
-    let mut cluster =
-        Cluster::builder(3).setting(&["raft", "durability"], durability).start().await;
+    let mut cluster = Cluster::builder(3).durability(durability).start().await;
     let tables = seat(&cluster).await;
     let follower = cluster.follower().await;
     progress(&tables, &[]).await;

@@ -19,8 +19,7 @@ async fn a_leader_that_is_cut_off_acknowledges_nothing_that_is_lost_where_nothin
 }
 
 async fn cut_off_a_leader(durability: &str) {
-    let mut cluster =
-        Cluster::builder(3).proxied().setting(&["raft", "durability"], durability).start().await;
+    let mut cluster = Cluster::builder(3).proxied().durability(durability).start().await;
     let leader = cluster.leader().await;
     let others: Vec<String> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
     let [ann, bob, cat] = [&others[0], &leader, &others[1]].map(|node| cluster.client(node, "/"));

@@ -18,8 +18,7 @@ async fn acknowledged_sessions_and_memberships_outlive_all_nodes_where_nothing_i
 }
 
 async fn outlive_all_nodes(durability: &str) {
-    let mut cluster =
-        Cluster::builder(3).setting(&["raft", "durability"], durability).start().await;
+    let mut cluster = Cluster::builder(3).durability(durability).start().await;
     let names = ["ann", "bob", "cat", "dan", "eve", "fay"];
     let mut clients: Vec<Client> = Vec::new();
     for (name, id) in names.iter().zip(cluster.ids().iter().cycle()) {

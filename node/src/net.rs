@@ -1,4 +1,5 @@
-//! The streams that gRPC between nodes runs on: TCP, or whatever a test puts in its place.
+//! The streams that gRPC between nodes runs on: TCP, or whatever a test puts in its place. Clients' streams are accepted
+//! here too.
 
 mod strangers;
 

@@ -39,6 +39,11 @@ impl Builder {
         self
     }
 
+    /// When a write of the log counts as stored: `fsync`, `os` or `memory`.
+    pub fn durability(self, durability: &str) -> Self {
+        self.setting(&["raft", "durability"], durability)
+    }
+
     /// Takes the common settings from here instead of from an empty file.
     pub fn base(mut self, base: Table) -> Self {
         self.base = base;

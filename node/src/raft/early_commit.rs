@@ -15,7 +15,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use tokio::sync::watch;
 
-use super::log_store::Extent;
+use super::log_store::{Extent, Marks};
 use super::state::NodeId;
 use super::types::{LogId, ServerMetrics, StoredMembership, TypeConfig, Vote};
 use crate::metrics;
@@ -63,17 +63,11 @@ impl Pair {
     pub(crate) fn commits_when_stored(&self, request: &Request) -> Option<LogId> {
         let last = request.entries.last()?.log_id;
         let metrics = self.leader.metrics.get()?.borrow_watched();
-        let log = &self.leader.log;
-        let log = Log { stored: log.stored(), newest_membership: log.membership() };
+        // After the metrics: a membership that they do not have yet is in the log then.
+        let log = self.leader.log.marks();
         let pair = [self.leader.me, self.follower];
-        is_committed_by(pair, request, &log, &metrics.membership_config).then_some(last)
+        is_committed_by(pair, request, log, &metrics.membership_config).then_some(last)
     }
-}
-
-/// How far the leader's log is.
-struct Log {
-    stored: Option<LogId>,
-    newest_membership: Option<LogId>,
 }
 
 /// Whether the request's entries are committed once both have stored them.
@@ -84,7 +78,7 @@ struct Log {
 fn is_committed_by(
     pair: [NodeId; 2],
     request: &Request,
-    log: &Log,
+    log: Marks,
     membership: &StoredMembership,
 ) -> bool {
     let Some(last) = request.entries.last().map(|entry| entry.log_id) else { return false };
@@ -92,8 +86,8 @@ fn is_committed_by(
     let is_stored = log
         .stored
         .is_some_and(|stored| stored.leader_id == last.leader_id && stored.index >= last.index);
-    let is_settled = log.newest_membership <= *membership.log_id()
-        && *membership.log_id() <= request.leader_commit;
+    let is_settled =
+        log.membership <= *membership.log_id() && *membership.log_id() <= request.leader_commit;
     let count =
         |voters: &BTreeSet<NodeId>| pair.iter().filter(|node| voters.contains(node)).count();
     let mut configs = membership.membership().get_joint_config().iter();
@@ -250,9 +244,9 @@ mod tests {
 
     #[test]
     fn two_of_three_commit() {
-        let log = Log { stored: Some(id(TERM, 9)), newest_membership: None };
+        let log = Marks { stored: Some(id(TERM, 9)), ..Marks::default() };
         let commit = |configs: &[&[NodeId]]| {
-            is_committed_by([1, 2], &request(TERM, 9, 2), &log, &membership(1, configs))
+            is_committed_by([1, 2], &request(TERM, 9, 2), log, &membership(1, configs))
         };
         assert!(commit(&[&[1, 2, 3]]));
         assert!(commit(&[&[1, 2]]) && commit(&[&[1]]), "all, and more than all");
@@ -267,8 +261,8 @@ mod tests {
     fn leader_must_have_stored_them_in_its_own_term() {
         let voters = membership(1, &[&[1, 2, 3]]);
         let commit = |request: &Request, stored| {
-            let log = Log { stored, newest_membership: None };
-            is_committed_by([1, 2], request, &log, &voters)
+            let log = Marks { stored, ..Marks::default() };
+            is_committed_by([1, 2], request, log, &voters)
         };
         assert!(commit(&request(TERM, 9, 2), Some(id(TERM, 12))));
         assert!(!commit(&request(TERM, 9, 2), Some(id(TERM, 8))), "not yet");
@@ -282,17 +276,18 @@ mod tests {
 
     #[test]
     fn membership_must_be_settled() {
-        let commit = |newest_membership, index| {
-            let log = Log { stored: Some(id(TERM, 9)), newest_membership };
+        let commit = |membership_in_log, index| {
+            let stored = Some(id(TERM, 9));
+            let log = Marks { stored, membership: membership_in_log, ..Marks::default() };
             let voters = membership(index, &[&[1, 2, 3]]);
-            is_committed_by([1, 2], &request(TERM, 9, 2), &log, &voters)
+            is_committed_by([1, 2], &request(TERM, 9, 2), log, &voters)
         };
         assert!(commit(Some(id(1, 5)), 5));
         assert!(!commit(Some(id(TERM, 8)), 5), "a newer one is in the log");
         assert!(commit(None, 7));
         let uncommitted = StoredMembership::new(Some(id(TERM, 8)), Membership::default());
-        let log = Log { stored: Some(id(TERM, 9)), newest_membership: None };
-        assert!(!is_committed_by([1, 2], &request(TERM, 9, 2), &log, &uncommitted));
+        let log = Marks { stored: Some(id(TERM, 9)), ..Marks::default() };
+        assert!(!is_committed_by([1, 2], &request(TERM, 9, 2), log, &uncommitted));
     }
 
     #[test]

@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Gather {
     interval: Duration,
-    next: Mutex<Round<Waiting>>,
+    next: Mutex<NextRound<Waiting>>,
     seats: AtomicU64,
 }
 
@@ -56,7 +56,7 @@ impl Seat {
 
 /// The round that comes next.
 #[derive(Debug)]
-struct Round<T> {
+struct NextRound<T> {
     opens: Instant,
     /// How many rounds have begun.
     number: u64,
@@ -90,7 +90,7 @@ struct Ahead {
     patience: Option<Instant>,
 }
 
-impl<T> Round<T> {
+impl<T> NextRound<T> {
     fn beginning(opens: Instant) -> Self {
         Self {
             opens,
@@ -178,7 +178,7 @@ pub(crate) enum WriteError {
 
 impl Gather {
     pub(crate) fn new(interval: Duration) -> Self {
-        let next = Mutex::new(Round::beginning(Instant::now()));
+        let next = Mutex::new(NextRound::beginning(Instant::now()));
         Self { interval, next, seats: AtomicU64::new(Seat::OWN.0 + 1) }
     }
 
@@ -217,21 +217,9 @@ impl Gather {
         consensus: &Consensus,
         request: ProposeRequest,
     ) -> Result<Applied, WriteError> {
-        let (mut answer, round) = self.queue(seat, request);
-        let _leaving = Leaving { door: self, ticket: round.ticket };
-        let begins = round.patience.map_or(round.opens, |patience| patience.max(round.opens));
-        if begins > Instant::now() {
-            tokio::select! {
-                biased;
-                // Another has begun the round.
-                result = &mut answer => return written(result),
-                () = tokio::time::sleep_until(begins) => {}
-            }
-            // This node's own pump waits for the same moment, and has yet to take what is queued.
-            tokio::task::yield_now().await;
-        }
-        self.flush(consensus, round.number).await?;
-        written(answer.await)
+        let (answer, round) = self.queue(seat, request);
+        let begins = round.patience.max(Some(round.opens));
+        self.write_in(round, begins, answer, consensus).await
     }
 
     /// Begins a round with this node's own proposal, and with all that wait, once those have come who are expected.
@@ -240,14 +228,28 @@ impl Gather {
         consensus: &Consensus,
         request: ProposeRequest,
     ) -> Result<Applied, WriteError> {
-        let (mut answer, round) = self.queue(Seat::OWN, request);
+        let (answer, round) = self.queue(Seat::OWN, request);
+        let begins = round.patience;
+        self.write_in(round, begins, answer, consensus).await
+    }
+
+    async fn write_in(
+        &self,
+        round: Ahead,
+        begins: Option<Instant>,
+        mut answer: Answer,
+        consensus: &Consensus,
+    ) -> Result<Applied, WriteError> {
         let _leaving = Leaving { door: self, ticket: round.ticket };
-        if let Some(patience) = round.patience {
+        if let Some(begins) = begins.filter(|begins| *begins > Instant::now()) {
             tokio::select! {
                 biased;
+                // Another has begun the round.
                 result = &mut answer => return written(result),
-                () = tokio::time::sleep_until(patience) => {}
+                () = tokio::time::sleep_until(begins) => {}
             }
+            // This node's own pump may wait for the same moment, and has yet to take what is queued.
+            tokio::task::yield_now().await;
         }
         self.flush(consensus, round.number).await?;
         written(answer.await)
@@ -282,7 +284,7 @@ impl Gather {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Round<Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, NextRound<Waiting>> {
         self.next.lock().expect("nothing panics while it holds the waiting proposals")
     }
 }
@@ -302,7 +304,7 @@ mod tests {
     const OTHER: Seat = Seat(1);
     const INTERVAL: Duration = Duration::from_millis(1);
 
-    fn begin(round: &mut Round<&'static str>, now: Instant) -> Vec<&'static str> {
+    fn begin(round: &mut NextRound<&'static str>, now: Instant) -> Vec<&'static str> {
         round.begin(now, INTERVAL);
         round.begun.drain(..).collect()
     }
@@ -310,7 +312,7 @@ mod tests {
     #[test]
     fn proposals_after_a_round_share_the_next_one() {
         let start = Instant::now();
-        let mut round = Round::beginning(start);
+        let mut round = NextRound::beginning(start);
         assert_eq!(round.ahead(), None);
         assert_eq!(round.join(Seat::OWN, 1, "a", start).patience, None);
         assert_eq!(round.ahead(), Some(start), "after a pause nobody waits");
@@ -328,7 +330,7 @@ mod tests {
     #[test]
     fn proposal_that_nobody_waits_for_does_not_begin() {
         let start = Instant::now();
-        let mut round = Round::beginning(start);
+        let mut round = NextRound::beginning(start);
         let (a, b) = (round.join(OTHER, 1, "a", start), round.join(Seat::OWN, 1, "b", start));
         round.leave(a.ticket);
         assert_eq!(begin(&mut round, start), ["b"]);
@@ -346,7 +348,7 @@ mod tests {
     #[test]
     fn what_is_left_of_a_round_is_first_in_the_next() {
         let start = Instant::now();
-        let mut round = Round::beginning(start);
+        let mut round = NextRound::beginning(start);
         round.join(Seat::OWN, 1, "a", start);
         round.join(OTHER, 1, "b", start);
         round.begin(start, INTERVAL);
@@ -358,7 +360,7 @@ mod tests {
     #[test]
     fn busy_round_is_followed_at_once() {
         let start = Instant::now();
-        let mut round = Round::beginning(start);
+        let mut round = NextRound::beginning(start);
         round.join(Seat::OWN, BUSY_ROUND - 1, "a", start);
         round.join(OTHER, 1, "b", start);
         begin(&mut round, start);
@@ -371,7 +373,7 @@ mod tests {
     #[test]
     fn crowds_of_several_nodes_wait_for_one_another() {
         let start = Instant::now();
-        let mut round = Round::beginning(start);
+        let mut round = NextRound::beginning(start);
         let first = round.join(Seat::OWN, CROWD, "a", start);
         assert_eq!(first.patience, None, "nobody is expected yet");
         begin(&mut round, start);

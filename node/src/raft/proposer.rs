@@ -43,7 +43,7 @@ pub(crate) enum Failed {
     Unknown,
 }
 
-/// What a round of replication takes part of.
+/// Who takes part in a round of replication, and so what it costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Round {
     /// This node alone: it is cheap. Or none may wait.

@@ -165,7 +165,7 @@ async fn build(
         Arc::new(View::new(State::default().with_session_keys(options.session_keys.clone())));
     let door = Arc::new(Gather::new(options.raft.gather_interval));
     let network = (directory.clone(), door.clone());
-    let (consensus, log_released, settler, extent) =
+    let Started { consensus, log_released, settler, extent } =
         consensus(&options, &storage, &identity, network, &deliveries, &view).await?;
     let (lead_sender, lead) = watch::channel(Lead::default());
     let alone = Arc::new(Alone::default());
@@ -236,7 +236,16 @@ fn storage(options: &Options) -> Storage {
     }
 }
 
-/// openraft, started, what tells that it has closed its log, and what tells that it has stored it.
+/// openraft, and what its log tells.
+struct Started {
+    consensus: Consensus,
+    /// Cancelled once it has closed the log.
+    log_released: CancellationToken,
+    /// None where the log is in memory.
+    settler: Option<Settler>,
+    extent: Extent,
+}
+
 async fn consensus(
     options: &Options,
     storage: &Storage,
@@ -244,11 +253,11 @@ async fn consensus(
     (directory, door): (Arc<Directory>, Arc<Gather>),
     deliveries: &Arc<Deliveries>,
     view: &Arc<View>,
-) -> Result<(Consensus, CancellationToken, Option<Settler>, Extent), StartError> {
+) -> Result<Started, StartError> {
     let damaged = |error| StartError::storage(options.data_dir.clone(), error);
     let config = openraft_config(&options.raft)?;
     let log = storage.open_log_of(identity).map_err(damaged)?;
-    let released = log.released();
+    let log_released = log.released();
     let settler = log.settler();
     let snapshots = storage.open_snapshots().map_err(damaged)?;
     // openraft would report a damaged snapshot too, but not as what it is.
@@ -263,7 +272,7 @@ async fn consensus(
         .await
         .map_err(|error| StartError::Consensus { reason: error.to_string() })?;
     lookout.watch(consensus.server_metrics());
-    Ok((consensus, released, settler, extent))
+    Ok(Started { consensus, log_released, settler, extent })
 }
 
 /// A log that ends before a snapshot that was taken of its own entries has lost some. One that was

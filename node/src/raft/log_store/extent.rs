@@ -12,29 +12,23 @@ use crate::raft::types::{Entry, LogId};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extent(Arc<Mutex<Marks>>);
 
-#[derive(Debug, Default)]
-struct Marks {
-    appended: Option<LogId>,
-    stored: Option<LogId>,
-    membership: Option<LogId>,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// The last entry, stored or not: nobody has heard of any after it.
+    pub(crate) appended: Option<LogId>,
+    /// The last entry that is stored.
+    pub(crate) stored: Option<LogId>,
+    /// The last entry that changes the membership, stored or not.
+    pub(crate) membership: Option<LogId>,
 }
 
 impl Extent {
-    /// The last entry, stored or not: nobody has heard of any after it.
-    pub(crate) fn appended(&self) -> Option<LogId> {
-        self.lock().appended
+    /// All of one moment.
+    pub(crate) fn marks(&self) -> Marks {
+        *self.lock()
     }
 
-    /// The last entry that is stored.
-    pub(crate) fn stored(&self) -> Option<LogId> {
-        self.lock().stored
-    }
-
-    /// The last entry that changes the membership, stored or not.
-    pub(crate) fn membership(&self) -> Option<LogId> {
-        self.lock().membership
-    }
-
+    /// After the disk has it.
     pub(in crate::raft) fn set_stored(&self, last: Option<LogId>) {
         self.lock().stored = last;
     }

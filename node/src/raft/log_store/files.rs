@@ -83,8 +83,7 @@ impl Writer {
     pub(super) fn write(&mut self, bytes: &mut Vec<u8>, written: Written) -> io::Result<()> {
         match self {
             Self::Inline(files) => {
-                files.write(bytes);
-                files.outcome()?;
+                files.write(bytes)?;
                 bytes.clear();
                 written.tell(Ok(()));
                 Ok(())
@@ -96,10 +95,7 @@ impl Writer {
     /// What follows goes to a new file.
     pub(super) fn begin(&mut self, number: u64) -> io::Result<()> {
         match self {
-            Self::Inline(files) => {
-                files.begin(number);
-                files.outcome()
-            }
+            Self::Inline(files) => files.begin(number),
             Self::Syncing { .. } => self.send(Step::Begin(number)),
         }
     }
@@ -107,10 +103,7 @@ impl Writer {
     /// Deletes files, once all that was written before is stored.
     pub(super) fn remove(&mut self, numbers: Vec<u64>) -> io::Result<()> {
         match self {
-            Self::Inline(files) => {
-                files.remove(&numbers);
-                files.outcome()
-            }
+            Self::Inline(files) => files.remove(&numbers),
             Self::Syncing { .. } => self.send(Step::Remove(numbers)),
         }
     }
@@ -139,17 +132,20 @@ fn sync_all(mut files: Files, steps: &Receiver<Step>) {
         let mut waiting = Vec::new();
         let mut removed = Vec::new();
         for step in std::iter::once(first).chain(steps.try_iter().take(QUEUED_STEPS)) {
-            match step {
+            // Nothing is done after what fails, and those who wait hear of it below.
+            let _ = match step {
                 Step::Write(bytes, written) => {
                     waiting.push(written);
-                    files.write(&bytes);
+                    files.write(&bytes)
                 }
                 Step::Begin(number) => files.begin(number),
-                Step::Remove(numbers) => removed.extend(numbers),
-            }
+                Step::Remove(numbers) => {
+                    removed.extend(numbers);
+                    Ok(())
+                }
+            };
         }
-        files.sync();
-        files.remove(&removed);
+        let _ = files.sync().and_then(|()| files.remove(&removed));
         for written in waiting {
             written.tell(files.outcome());
         }
@@ -188,21 +184,23 @@ impl Files {
         }
     }
 
-    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> io::Result<()>) {
+    /// Does a step, unless one before has failed.
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         if self.failure.is_none() {
             self.failure = step(self).err();
         }
+        self.outcome()
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        self.attempt(|files| files.file.write_all(bytes));
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.attempt(|files| files.file.write_all(bytes))
     }
 
-    fn sync(&mut self) {
-        self.attempt(|files| files.file.sync_data());
+    fn sync(&mut self) -> io::Result<()> {
+        self.attempt(|files| files.file.sync_data())
     }
 
-    fn begin(&mut self, number: u64) {
+    fn begin(&mut self, number: u64) -> io::Result<()> {
         self.attempt(|files| {
             if files.sync {
                 files.file.sync_data()?;
@@ -210,16 +208,16 @@ impl Files {
             files.file = append_to(&files.directory, number, files.sync)?;
             files.open.store(number, Ordering::Release);
             Ok(())
-        });
+        })
     }
 
-    fn remove(&mut self, numbers: &[u64]) {
+    fn remove(&mut self, numbers: &[u64]) -> io::Result<()> {
         self.attempt(|files| {
             for number in numbers {
                 fs::remove_file(path_of(&files.directory, *number))?;
             }
             Ok(())
-        });
+        })
     }
 
     /// As if the disk were full from now on.
@@ -248,18 +246,18 @@ mod tests {
     fn nothing_is_done_after_a_failure() {
         let directory = tempfile::tempdir().unwrap();
         let mut files = Files::open(directory.path(), 1, false).unwrap();
-        files.write(b"before");
-        files.outcome().unwrap();
+        let full = |result: io::Result<()>| {
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        };
+        files.write(b"before").unwrap();
         let mut files = files.fill();
-        files.write(b"torn");
-        assert_eq!(files.outcome().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        full(files.write(b"torn"));
         // There is room again.
         files.file = append_to(directory.path(), 1, false).unwrap();
-        files.write(b"after");
-        files.sync();
-        files.begin(2);
-        files.remove(&[1]);
-        assert_eq!(files.outcome().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        full(files.write(b"after"));
+        full(files.sync());
+        full(files.begin(2));
+        full(files.remove(&[1]));
         assert_eq!(fs::read(path_of(directory.path(), 1)).unwrap(), b"before");
         assert!(!path_of(directory.path(), 2).exists());
     }

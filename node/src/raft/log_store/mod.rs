@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use disk::DiskLog;
 pub(crate) use disk::Settler;
-pub(crate) use extent::Extent;
+pub(crate) use extent::{Extent, Marks};
 pub(crate) use memory::MemoryLog;
 
 /// What openraft keeps its log in. Clones share one log.

@@ -41,9 +41,10 @@ const FORGET_FACTOR: u32 = 20;
 /// Grants a lease, or says why not.
 pub(crate) fn renew(core: &Core, request: &proto::RenewRequest) -> proto::RenewReply {
     let lease = lease_of(core, Owner { node: request.node, incarnation: request.incarnation });
-    // A follower may know before the leader that an entry is committed: any that the leader has.
+    // A follower may know before the leader that an entry is committed: any that the leader has. The extent knows nothing
+    // of what was there when the log was opened; openraft tells of an entry some time after it was sent.
     let known = core.consensus.metrics().borrow_watched().last_log_index;
-    let appended = core.extent.appended().map(|id| id.index);
+    let appended = core.extent.marks().appended.map(|id| id.index);
     proto::RenewReply { lease: lease.into(), log_end: known.max(appended).unwrap_or(0) }
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Queue {
 struct Contents {
     changes: VecDeque<Queued>,
     bytes: usize,
-    /// Somebody waits until so many are queued.
+    /// The pump waits until so many are queued; the largest number: it does not.
     wanted: usize,
     /// Nothing that is queued need go before.
     lingers_until: Option<Instant>,

@@ -46,8 +46,13 @@ pub(crate) struct PumpTask<P> {
     /// The incarnation whose changes `next_seq` numbers.
     incarnation: Incarnation,
     next_seq: u64,
-    /// How many changes the last entry carried, and when they were answered.
-    last: (usize, Instant),
+    last: LastEntry,
+}
+
+/// The entry before the next.
+struct LastEntry {
+    changes: usize,
+    answered: Instant,
 }
 
 /// One entry on its way.
@@ -91,7 +96,7 @@ impl<P: Propose> PumpTask<P> {
             clock,
             incarnation: 0,
             next_seq: 1,
-            last: (0, Instant::now()),
+            last: LastEntry { changes: 0, answered: Instant::now() },
         }
     }
 
@@ -127,7 +132,7 @@ impl<P: Propose> PumpTask<P> {
                 if let Some(incarnation) = live {
                     let batch = self.queue.take();
                     if !batch.is_empty() {
-                        self.last.0 = batch.len();
+                        self.last.changes = batch.len();
                         return self.number(incarnation, batch);
                     }
                 } else if self.queue.is_empty() {
@@ -144,9 +149,10 @@ impl<P: Propose> PumpTask<P> {
 
     /// How many changes come together now, if they do.
     fn crowd(&self) -> Option<usize> {
-        let (count, at) = self.last;
+        let LastEntry { changes, answered } = self.last;
         let is_live = self.standing.borrow().live.is_some();
-        (is_live && count >= CROWD as usize && at.elapsed() < EXPECTED_WITHIN).then_some(count)
+        let is_crowd = changes >= CROWD as usize && answered.elapsed() < EXPECTED_WITHIN;
+        (is_live && is_crowd).then_some(changes)
     }
 
     /// Answers what has waited too long: in the queue, or sent with a number below `seq`.
@@ -187,7 +193,7 @@ impl<P: Propose> PumpTask<P> {
         match self.pursue(&batch).await {
             Settled::Applied => {
                 self.next_seq = batch.last_seq + 1;
-                self.last.1 = Instant::now();
+                self.last.answered = Instant::now();
                 metrics::PROPOSAL_DURATION.record_all([batch.started.elapsed()].into_iter());
             }
             Settled::NotSent => {

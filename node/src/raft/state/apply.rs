@@ -275,8 +275,8 @@ impl State {
         Outcome::Applied
     }
 
-    /// One socket, of `owner` if that is given, joins rooms, or leaves them. The effect names the rooms also where it was in or out before, so
-    /// that whoever asked finds his answer in it.
+    /// One socket, of `owner` if that is given, joins rooms, or leaves them. The effect names the rooms also where it was
+    /// in or out before, so that whoever asked finds his answer in it.
     fn step(
         &mut self,
         by: Proposer,

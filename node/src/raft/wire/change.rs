@@ -278,6 +278,7 @@ fn pid(bytes: &[u8]) -> Result<Pid, WireError> {
 fn session_id(bytes: &[u8]) -> Result<SessionId, WireError> {
     ascii(bytes)?.parse().map_err(|_| WireError::Invalid("session id"))
 }
+
 #[cfg(test)]
 pub(super) mod tests {
     use serde_json::json;

@@ -26,6 +26,7 @@ mod field {
 /// So much of an entry is set aside for each change: an id, and a text of some length.
 const USUAL_CHANGE_BYTES: usize = 64;
 
+/// Exactly the bytes of its message (`Proposal` in `raft.proto`).
 pub(crate) fn encode_proposal(proposal: &Proposal) -> Bytes {
     let mut out = Vec::with_capacity((proposal.changes.len() + 1) * USUAL_CHANGE_BYTES);
     for (number, value) in [
@@ -72,7 +73,8 @@ fn encode_rooms(kind: u32, socket: &SocketId, rooms: &[ByteString], out: &mut Ve
     }
 }
 
-/// Texts and attachments of the result are slices of `bytes`.
+/// The proposal of a message. Texts and attachments are slices of `bytes`. Fields that are not known are passed over; a
+/// change that is not known is an error, for to pass over it would let replicas part.
 pub(crate) fn decode_proposal(bytes: &Bytes) -> Result<Proposal, WireError> {
     let [mut node, mut incarnation, mut first_seq, mut stamp_ms] = [0; 4];
     let mut changes = Vec::with_capacity(bytes.len() / USUAL_CHANGE_BYTES + 1);
@@ -131,7 +133,8 @@ fn decode_slice<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], WireError> {
     Ok(slice)
 }
 
-/// The other end of [`encode_rooms`]. None for all other changes, and for messages that are wrong, or written in another way.
+/// The other end of [`encode_rooms`]. None for all other changes, and for messages that are wrong, or written in
+/// another way.
 fn rooms_change(bytes: &Bytes, mut change: &[u8]) -> Option<Change> {
     let (kind, WireType::LengthDelimited) = decode_key(&mut change).ok()? else { return None };
     let mut rest = decode_slice(&mut change).ok()?;

@@ -69,16 +69,17 @@ async fn entries_are_stored_once_the_disk_has_them() {
         let directory = tempfile::tempdir().unwrap();
         let log = DiskLog::open(directory.path(), sync).unwrap();
         let extent = log.extent();
-        assert_eq!((extent.appended(), extent.stored()), (None, None));
+        let marks = || (extent.marks().appended, extent.marks().stored);
+        assert_eq!(marks(), (None, None));
         append(&log, entries(0..3)).await;
-        assert_eq!((extent.appended(), extent.stored()), (Some(id(2)), Some(id(2))));
+        assert_eq!(marks(), (Some(id(2)), Some(id(2))));
 
         fill(&log, sync);
         let (sender, written) = TypeConfig::oneshot();
         let appended = log.append(entries(3..5), IOFlushed::signal(sender));
         // Where another thread writes, it tells of it.
         assert!(appended.is_err() || written.await.unwrap().is_err());
-        assert_eq!((extent.appended(), extent.stored()), (Some(id(4)), Some(id(2))));
+        assert_eq!(marks(), (Some(id(4)), Some(id(2))));
     }
 }
 
@@ -90,11 +91,12 @@ async fn extent_follows_what_is_given_up() {
     append(&log, entries(0..2)).await;
     append(&log, [Entry { log_id: id(2), payload: membership }, entry(3, 100)]).await;
     let extent = log.extent();
-    assert_eq!((extent.appended(), extent.membership()), (Some(id(3)), Some(id(2))));
+    let marks = || (extent.marks().appended, extent.marks().membership);
+    assert_eq!(marks(), (Some(id(3)), Some(id(2))));
     log.truncate_after(Some(id(2))).unwrap();
-    assert_eq!((extent.appended(), extent.membership()), (Some(id(2)), Some(id(2))));
+    assert_eq!(marks(), (Some(id(2)), Some(id(2))));
     log.truncate_after(Some(id(1))).unwrap();
-    assert_eq!((extent.appended(), extent.membership()), (Some(id(1)), None));
+    assert_eq!(marks(), (Some(id(1)), None));
 }
 
 #[tokio::test]
