@@ -313,7 +313,9 @@ async fn concurrent_session_updates_on_all_nodes_lose_none() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let list = nodes[0].io().session(shared).get()["list"].as_array().unwrap().clone();
+    // What another node has acknowledged may not be applied here yet; `reload` waits for it.
+    let reading = nodes[0].io().session(shared).reload().await.unwrap();
+    let list = reading.object["list"].as_array().unwrap();
     for writer in 0..nodes.len() {
         let own: Vec<_> = list
             .iter()
