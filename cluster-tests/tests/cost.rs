@@ -43,8 +43,8 @@ async fn followers_need_not_be_told_what_is_committed() {
             client.confirm("join", &[json!(number.to_string())]).await.unwrap();
         }
         let early = cluster.metrics(&id).await.unwrap().growth(&before, name);
-        let expected = if id == leader { 0.0 } else { EMITS as f64 };
-        assert!((early >= expected) && (early > 0.0) == (id != leader), "{early} at {id}");
+        // How many depends on who is faster: the follower itself, or the leader's word.
+        assert_eq!(early > 0.0, id != leader, "{early} at {id}");
     }
 }
 

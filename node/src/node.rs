@@ -222,6 +222,12 @@ impl Node {
         self.transport.relayed_count()
     }
 
+    /// How many of the other nodes take messages from this one at the moment. Direct and volatile
+    /// packets to a node that does not are lost.
+    pub fn peers_up(&self) -> usize {
+        self.backbone.peers.up()
+    }
+
     /// Resolves once this node serves clients as a member of a cluster.
     pub async fn ready(&self) {
         let mut status = self.backbone.raft.status();

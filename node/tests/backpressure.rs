@@ -116,7 +116,8 @@ async fn slow_reader_delays_nobody_and_is_disconnected_at_the_bound() {
     assert_eq!(reason, "slow consumer");
     assert!(largest <= MAX_BYTES as u64, "{largest} bytes waited");
     assert!(largest > MAX_BYTES as u64 / 2, "{largest} bytes waited before the end");
-    assert_eq!(metric(&node, closed).await, closed_before + 1);
+    // Other tests of this process may close some too.
+    assert!(metric(&node, closed).await > closed_before);
     let waiting = "flotilla_outbox_bytes";
     until("nothing waits any more", async || (metric(&node, waiting).await == 0).then_some(()))
         .await;

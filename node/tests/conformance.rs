@@ -21,7 +21,7 @@ async fn serving(app: App) -> TestNode {
     let suite = move |config: &mut Config| {
         config.apps = vec![app];
         config.engine.ping_interval = Duration::from_millis(300);
-        config.engine.ping_timeout = Duration::from_millis(200);
+        config.engine.ping_timeout = Duration::from_secs(20);
         if app == App::EngineEcho {
             config.engine.path = "/engine.io".to_owned();
         }
@@ -95,7 +95,7 @@ async fn engineio_suite_finds_its_server() {
     let url = format!("ws://{address}/engine.io/?EIO=4&transport=websocket");
     let (mut websocket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
     let open = websocket.next().await.unwrap().unwrap();
-    let timing = r#""pingInterval":300,"pingTimeout":200,"maxPayload":1000000}"#;
+    let timing = r#""pingInterval":300,"pingTimeout":20000,"maxPayload":1000000}"#;
     assert!(open.to_text().unwrap().ends_with(timing), "{open}");
     for message in [Message::text("4hello"), Message::binary(vec![1, 2, 3, 4])] {
         websocket.send(message.clone()).await.unwrap();

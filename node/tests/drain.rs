@@ -20,7 +20,7 @@ use common::roaming::{self, Roamer};
 use common::{TestNode, start_with, until};
 
 /// Half of it is for the clients.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(12);
 
 async fn start(register: impl FnOnce(&Io)) -> TestNode {
     let limit = |config: &mut Config| config.drain_timeout = DRAIN_TIMEOUT;

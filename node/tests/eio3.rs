@@ -314,8 +314,8 @@ async fn client_that_pongs_is_closed() {
 #[tokio::test]
 async fn client_that_does_not_ping_is_closed_and_is_never_pinged() {
     let node = Node::with(EngineConfig {
-        ping_interval: Duration::from_millis(50),
-        ping_timeout: Duration::from_millis(150),
+        ping_interval: Duration::from_secs(1),
+        ping_timeout: Duration::from_secs(2),
         ..config()
     })
     .await;

@@ -88,7 +88,7 @@ async fn server_pings_in_polls_and_a_client_that_answers_lives() {
 
 #[tokio::test]
 async fn silent_client_is_closed() {
-    let node = Node::with(heartbeat(Duration::from_millis(200))).await;
+    let node = Node::with(heartbeat(Duration::from_secs(3))).await;
     let sid = node.open().await;
     assert_eq!(node.poll(&sid).await.body, "2");
     assert_eq!(node.poll(&sid).await.body, "1");

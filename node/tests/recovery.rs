@@ -292,7 +292,8 @@ async fn data_comes_back_on_the_same_node_and_on_another() {
     call(&mut client, "/asked", r#"["note","by","client"]"#).await;
     call(&mut client, "/asked", r#"["note","c",2]"#).await;
     drop(client);
-    away(&second, "/asked", &kept.id).await;
+    // Its owner knows at once who is there.
+    away(&first, "/asked", &kept.id).await;
     let mut client = second.open().await;
     join(&mut client, "/asked", &kept.auth()).await;
     // What middleware writes now is newer than what was kept.
@@ -306,7 +307,13 @@ async fn data_comes_along_when_a_half_open_connection_is_taken_over() {
     let mut half_open = vec![first.open().await];
     let (kept, _, _) = join(&mut half_open[0], "/kept", "").await;
     call(&mut half_open[0], "/kept", r#"["note","a",1]"#).await;
-    for (node, note) in [(&first, "b"), (&second, "c"), (&first, "d")] {
+    for (node, last, note) in [(&first, "a", "b"), (&second, "b", "c"), (&first, "c", "d")] {
+        until("the node to know the owner", async || {
+            let known = node.io().of("/kept").to(kept.id.clone()).fetch_details().await;
+            let [(_, Some(details))] = &known.sockets[..] else { return None };
+            details.data.contains_key(last).then_some(())
+        })
+        .await;
         let mut client = node.open().await;
         let (back, _, state) = join(&mut client, "/kept", &kept.auth()).await;
         assert_eq!((&back.id, &state[1]), (&kept.id, &json!(true)));

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 /// Long for a machine, short for a test.
-const BRIEF: HttpLimits = HttpLimits { timeout: Duration::from_millis(300), max_body_bytes: 1_000 };
+const BRIEF: HttpLimits = HttpLimits { timeout: Duration::from_secs(3), max_body_bytes: 1_000 };
 
 fn register(io: &Io) -> Routes {
     let app = Routes::with_limits(io, "/", BRIEF);

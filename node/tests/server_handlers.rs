@@ -306,7 +306,7 @@ async fn all_handlers_of_a_server_side_event_run_and_the_first_answer_counts() {
     .await;
     let io = nodes[0].io();
     let answers = until("the nodes to know each other", async || {
-        let asked = io.server_side_emit_with_ack("who", &()).timeout(PATIENCE);
+        let asked = io.server_side_emit_with_ack("who", &()).timeout(PATIENCE / 10);
         asked.await.ok().filter(|answers| answers.len() == 2)
     })
     .await;

@@ -209,9 +209,16 @@ mod tests {
                 address: any_port.to_string(),
                 seeds: seeds.to_vec(),
                 bootstrap_expect: if seeds.is_empty() { 1 } else { 3 },
+                lease: Duration::from_secs(6),
                 ..ClusterConfig::default()
             },
-            raft: RaftConfig { durability: Durability::Memory, ..RaftConfig::default() },
+            // Who leads when a test begins still does when it looks again.
+            raft: RaftConfig {
+                durability: Durability::Memory,
+                election_timeout_min: Duration::from_millis(1500),
+                election_timeout_max: Duration::from_secs(3),
+                ..RaftConfig::default()
+            },
             ..Config::default()
         };
         let register = |io: &Io| {

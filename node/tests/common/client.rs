@@ -17,6 +17,7 @@ pub(crate) struct Client {
     stream: WebSocketStream<TcpStream>,
     /// In the namespace that it connected to last.
     pub(crate) id: String,
+    pub(crate) answers_pings: bool,
 }
 
 /// What comes from the server: Socket.IO text without Engine.IO's digit, or an attachment.
@@ -56,7 +57,7 @@ impl Client {
         assert!(open.starts_with("0{"), "{open}");
         let handshake: Value = serde_json::from_str(&open[1..]).unwrap();
         let id = handshake["sid"].as_str().unwrap().to_owned();
-        (Self { stream, id }, response.into_parts().0.headers)
+        (Self { stream, id, answers_pings: true }, response.into_parts().0.headers)
     }
 
     /// Joins a namespace; `auth` is JSON, or nothing.
@@ -99,7 +100,11 @@ impl Client {
             match next.expect("the server should send something") {
                 Some(Ok(Message::Text(text))) => match text.split_at(1) {
                     ("4", packet) => return Packet::Text(packet.to_owned()),
-                    ("2", _) => self.stream.send(Message::text("3")).await.unwrap(),
+                    ("2", _) if self.answers_pings => {
+                        // If the server has closed in the meantime, that comes next.
+                        let _ = self.stream.send(Message::text("3")).await;
+                    }
+                    ("2", _) => {}
                     _ => panic!("{text}"),
                 },
                 Some(Ok(Message::Binary(bytes))) => return Packet::Binary(bytes),

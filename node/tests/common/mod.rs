@@ -35,14 +35,19 @@ pub(crate) async fn start(register: impl FnOnce(&Io)) -> TestNode {
     start_with("n1", Vec::new(), |_config| {}, register).await
 }
 
-/// Three nodes with the same application, once all of them serve clients.
+/// Three nodes with the same application, once all of them serve clients and take messages from
+/// one another.
 pub(crate) async fn start_three(register: impl Fn(&Io)) -> [TestNode; 3] {
     let first = start(&register).await;
     let seeds = vec![first.node.addresses().cluster.to_string()];
     let join = |config: &mut Config| config.cluster.bootstrap_expect = 3;
     let second = start_with("n2", seeds.clone(), join, &register).await;
     let third = start_with("n3", seeds, join, &register).await;
-    [first, second, third]
+    let nodes = [first, second, third];
+    for node in &nodes {
+        until("the links", async || (node.node.peers_up() == 2).then_some(())).await;
+    }
+    nodes
 }
 
 pub(crate) async fn start_with(
@@ -58,8 +63,18 @@ pub(crate) async fn start_with(
         node: NodeConfig { name: name.to_owned(), ..NodeConfig::default() },
         listen: ListenConfig { address: any_port },
         admin: AdminConfig { address: any_port },
-        cluster: ClusterConfig { address: any_port.to_string(), seeds, ..ClusterConfig::default() },
-        raft: RaftConfig { durability: Durability::Memory, ..RaftConfig::default() },
+        cluster: ClusterConfig {
+            address: any_port.to_string(),
+            seeds,
+            // No node is fenced, or taken for dead, because the machine stood still for a moment.
+            lease: PATIENCE,
+            ..ClusterConfig::default()
+        },
+        raft: RaftConfig {
+            durability: Durability::Memory,
+            propose_timeout: PATIENCE,
+            ..RaftConfig::default()
+        },
         ..Config::default()
     };
     change(&mut config);

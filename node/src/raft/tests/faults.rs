@@ -32,7 +32,7 @@ async fn dead_node_is_declared_down_and_its_sockets_vanish() {
     let mut machines = Machines::new(3, 3).await;
     let mut nodes = machines.start_all().await;
     let socket = SocketId::random();
-    let victim = (leader(&nodes).unwrap() + 1) % 3;
+    let victim = (leader(&nodes).await + 1) % 3;
     nodes[victim].raft.pump().propose(socket_up(socket)).await.unwrap();
     let victim = nodes.remove(victim);
     let id = victim.raft.node_id();
@@ -49,7 +49,7 @@ async fn dead_node_is_declared_down_and_its_sockets_vanish() {
 async fn dead_leader_is_succeeded_and_declared_down() {
     let mut machines = Machines::new(3, 3).await;
     let mut nodes = machines.start_all().await;
-    let at = leader(&nodes).unwrap();
+    let at = leader(&nodes).await;
     let victim = nodes.remove(at);
     let deliveries: Vec<_> = nodes.iter().map(Deliveries::of).collect();
     let id = victim.raft.node_id();
@@ -77,7 +77,7 @@ async fn answer_that_is_lost_after_commit_leads_to_one_delivery() {
     let links = Links::default();
     let mut machines = Machines::new(3, 3).await;
     let nodes = linked(&links, &mut machines).await;
-    let lead = leader(&nodes).unwrap();
+    let lead = leader(&nodes).await;
     let follower = (lead + 1) % 3;
     let deliveries: Vec<_> = nodes.iter().map(Deliveries::of).collect();
     let (from, to) = (machines.seeds[follower], machines.seeds[lead]);
@@ -103,8 +103,10 @@ async fn answer_that_is_lost_after_commit_leads_to_one_delivery() {
 async fn isolated_node_fences_itself_and_comes_back_as_another_incarnation() {
     let links = Links::default();
     let mut machines = Machines::new(3, 3).await;
+    machines.tune = |options| options.cluster.lease = Duration::from_secs(5);
     let nodes = linked(&links, &mut machines).await;
-    for victim in [leader(&nodes).unwrap(), (leader(&nodes).unwrap() + 1) % 3] {
+    let leading = leader(&nodes).await;
+    for victim in [leading, (leading + 1) % 3] {
         let node = &nodes[victim];
         let socket = SocketId::random();
         node.raft.pump().propose(socket_up(socket)).await.unwrap();
@@ -115,6 +117,7 @@ async fn isolated_node_fences_itself_and_comes_back_as_another_incarnation() {
         let refused = node.raft.pump().propose(packet("lost")).await;
         assert_eq!(refused, Err(ProposeError::NoQuorum));
         let other = &nodes[(victim + 1) % 3];
+        other.ready().await;
         other.view("the socket is gone", |view| view.socket(socket).is_none()).await;
         let elsewhere = other.raft.pump().propose(packet("goes on")).await;
         assert_eq!(elsewhere, Ok(Outcome::Applied));
@@ -134,7 +137,7 @@ async fn short_cut_ends_no_incarnation() {
     let links = Links::default();
     let mut machines = Machines::new(3, 3).await;
     let nodes = linked(&links, &mut machines).await;
-    let victim = (leader(&nodes).unwrap() + 1) % 3;
+    let victim = (leader(&nodes).await + 1) % 3;
     let before = nodes[victim].raft.incarnation();
     links.isolate(machines.seeds[victim], &machines.seeds);
     let sent = nodes[victim].raft.pump().propose(packet("waits"));
@@ -163,7 +166,7 @@ async fn without_a_quorum_nothing_is_agreed_and_all_is_said_so() {
 async fn draining_leader_hands_over_and_loses_nothing() {
     let mut machines = Machines::new(3, 3).await;
     let mut nodes = machines.start_all().await;
-    let at = leader(&nodes).unwrap();
+    let at = leader(&nodes).await;
     let leaving = nodes.remove(at);
     let deliveries = Deliveries::of(&nodes[0]);
     let receipts: Vec<_> =
@@ -173,7 +176,8 @@ async fn draining_leader_hands_over_and_loses_nothing() {
         assert_eq!(receipt.await, Ok(Outcome::Applied));
     }
     assert_eq!(leaving.raft.pump().propose(packet("late")).await, Err(ProposeError::Draining));
-    assert!(leader(&nodes).is_some(), "a survivor leads already");
+    assert!(!leaving.raft.numbers().is_leader, "it has handed over");
+    leader(&nodes).await;
     let id = leaving.raft.node_id();
     nodes[0]
         .view("it is draining", |view| {
@@ -210,12 +214,12 @@ async fn draining_leader_passes_over_an_heir_that_is_gone() {
     let mut machines = Machines::new(3, 3).await;
     machines.tune = |options| options.raft.propose_timeout = PATIENCE * 2;
     let mut nodes = machines.start_all().await;
-    let at = leader(&nodes).unwrap();
+    let at = leader(&nodes).await;
     let leaving = nodes.remove(at);
     nodes.remove(0).kill().await;
     leaving.raft.drain().await;
     let stays = nodes[0].raft.node_id();
-    assert_eq!(leaving.raft.leader(), Some(stays));
+    eventually("the other leads", || leaving.raft.leader() == Some(stays)).await;
     leaving.kill().await;
 }
 

@@ -1,5 +1,6 @@
 //! Starts nodes, and waits for what they do.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::raft::config::{ClusterConfig, Durability, RaftConfig};
 use crate::raft::state::{
     Change, Effect, Packet, Pid, SessionId, SessionKeys, SocketId, SocketUp, State, Target,
 };
-use crate::raft::{Delivery, News, Options, Raft, Status, Threads};
+use crate::raft::{Delivery, News, Options, Raft, StartError, Status, Threads};
 use crate::socketio::Payload;
 
 /// How long a condition may take on a busy machine.
@@ -74,8 +75,14 @@ impl Machines {
 
     pub(super) fn options(&self, machine: usize, dialer: Dialer) -> Options {
         let mut options = Options {
-            raft: RaftConfig { durability: Durability::Os, ..RaftConfig::default() },
+            raft: RaftConfig {
+                durability: Durability::Os,
+                propose_timeout: PATIENCE,
+                ..RaftConfig::default()
+            },
             cluster: ClusterConfig {
+                // Nobody is fenced because the machine stood still for a moment.
+                lease: Duration::from_secs(10),
                 seeds: self.seeds[..self.expect].iter().map(ToString::to_string).collect(),
                 bootstrap_expect: self.expect,
                 ..ClusterConfig::default()
@@ -119,9 +126,22 @@ async fn rebind(address: SocketAddr) -> TcpListener {
     }
 }
 
+/// Starts consensus, once the process before has let go of its data.
+pub(super) async fn started(options: Options) -> Result<Raft, StartError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match Raft::start(options.clone()).await {
+            Err(StartError::InUse { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 impl TestNode {
     pub(super) async fn start(options: Options, listener: TcpListener) -> Self {
-        let raft = Raft::start(options).await.unwrap();
+        let raft = started(options).await.unwrap();
         let server = TaskTracker::new();
         let stop = CancellationToken::new();
         let serving =
@@ -228,8 +248,15 @@ impl Deliveries {
     }
 }
 
-pub(super) fn leader(nodes: &[TestNode]) -> Option<usize> {
-    nodes.iter().position(|node| node.raft.numbers().is_leader)
+/// The place of the node that leads, once there is one.
+pub(super) async fn leader(nodes: &[TestNode]) -> usize {
+    let place = Cell::new(None);
+    eventually("one of the nodes leads", || {
+        place.set(nodes.iter().position(|node| node.raft.numbers().is_leader));
+        place.get().is_some()
+    })
+    .await;
+    place.get().unwrap()
 }
 
 pub(super) fn files_in(path: &Path) -> usize {

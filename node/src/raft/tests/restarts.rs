@@ -3,14 +3,15 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::harness::{
-    Deliveries, Machines, TestNode, eventually, files_in, leader, packet, socket_up,
+    Deliveries, Machines, TestNode, eventually, files_in, leader, packet, socket_up, started,
 };
 use crate::net;
 use crate::raft::config::Durability;
 use crate::raft::state::{Change, Outcome, SessionId, SocketId};
-use crate::raft::{MemoryDisk, Options, Raft, Role, StartError, Threads, inspect};
+use crate::raft::{MemoryDisk, Options, Role, StartError, Threads, inspect};
 
 fn session_put(session: SessionId, value: &str) -> Change {
     Change::SessionPut { session, expected: 0, salt: 0, value: value.to_owned().into() }
@@ -84,7 +85,8 @@ async fn nodes_find_each_other_at_new_addresses() {
 async fn further_node_learns_and_takes_the_place_of_a_dead_voter() {
     let mut machines = Machines::new(4, 3).await;
     machines.tune = |options| {
-        options.raft.replace_voter_after = std::time::Duration::from_secs(3);
+        options.cluster.lease = Duration::from_secs(6);
+        options.raft.replace_voter_after = options.cluster.lease;
     };
     let mut nodes = machines.start_all().await;
     let fourth = machines.start(3).await;
@@ -94,7 +96,7 @@ async fn further_node_learns_and_takes_the_place_of_a_dead_voter() {
     assert_eq!(numbers.role, Some(Role::Learner));
     assert_eq!(fourth.raft.cluster_id(), nodes[0].raft.cluster_id());
     assert_eq!(fourth.raft.pump().propose(packet("new")).await, Ok(Outcome::Applied));
-    let victim = (leader(&nodes).unwrap() + 1) % 3;
+    let victim = (leader(&nodes).await + 1) % 3;
     let victim = nodes.remove(victim);
     let (dead, new) = (victim.raft.node_id(), fourth.raft.node_id());
     victim.kill().await;
@@ -177,7 +179,7 @@ async fn damaged_or_busy_data_is_refused_with_its_directory() {
     bytes[middle] ^= 1;
     fs::write(&chunk, bytes).unwrap();
     let options = machines.options(0, net::Dialer::tcp());
-    let Err(error) = Raft::start(options).await else { panic!("it started on a damaged log") };
+    let Err(error) = started(options).await else { panic!("it started on a damaged log") };
     assert!(matches!(error, StartError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains(data_dir.to_str().unwrap()), "{error}");
 }
@@ -195,7 +197,7 @@ async fn assert_damaged(machines: &Machines, what: &str) {
     let options = machines.options(0, net::Dialer::tcp());
     // Looking at it must not mend it: what is refused once is refused again.
     for _ in 0..2 {
-        let Err(error) = Raft::start(options.clone()).await else { panic!("it started: {what}") };
+        let Err(error) = started(options.clone()).await else { panic!("it started: {what}") };
         assert!(matches!(error, StartError::Damaged { .. }), "{what}: {error:?}");
     }
     let error = inspect(&machines.data_dir(0)).await.unwrap_err();
