@@ -30,6 +30,9 @@ FLOTILLA := target/release/flotilla
 CLUSTER := target/release/cluster --nodes $(NODES) --delivery $(DELIVERY) --flotilla $(FLOTILLA) \
 	--client-dir $(CLIENT_DIR) --config deploy/local.toml
 
+# Of the suites that tell of no deaths: no node is taken for dead because the machine stood still for a moment.
+CALM := FLOTILLA_CLUSTER__LEASE=20s FLOTILLA_RAFT__PROPOSE_TIMEOUT=20s
+
 .PHONY: help setup build cluster run check test unit-test cluster-test client-test differential-test matrix-test \
 	balancer-test browser-test dialects-test sim-test fuzz-test bench reference
 
@@ -89,16 +92,16 @@ sim-test: ## The deterministic simulation alone.
 	cargo test --locked --package cluster-tests --test 'sim*'
 
 client-test: build $(JS_INSTALLED) ## Official and raw clients against real clusters.
-	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent client
-	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent raw
-	$(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent grpc
-	. $(JS)/timers/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent timers
-	. $(JS)/msgpack/settings.sh && $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent msgpack
-	. $(JS)/options/settings.sh && FLOTILLA_BIN=$(CURDIR)/$(FLOTILLA) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent options
+	$(CALM) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent client
+	$(CALM) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent raw
+	$(CALM) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent grpc
+	. $(JS)/timers/settings.sh && $(CALM) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent timers
+	. $(JS)/msgpack/settings.sh && $(CALM) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent msgpack
+	. $(JS)/options/settings.sh && FLOTILLA_BIN=$(CURDIR)/$(FLOTILLA) $(CALM) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent options
 
 differential-test: build $(JS_INSTALLED) ## Raw scripts against a node and the official server: the same answers, byte for byte.
 	@for eio3 in false true; do \
-		FLOTILLA_ENGINE__ALLOW_EIO3=$$eio3 $(CLUSTER) --dir target/differential-test --exec bash $(JS)/reference/differential.sh || exit 1; \
+		FLOTILLA_ENGINE__ALLOW_EIO3=$$eio3 $(CALM) $(CLUSTER) --dir target/differential-test --exec bash $(JS)/reference/differential.sh || exit 1; \
 	done
 
 # A package of its own, with a target directory of its own: the crate under test brings a TLS library along.
@@ -110,16 +113,16 @@ rust-client:
 # Nodes with an application of their own, which the official server has too: see cluster-tests/matrix/README.md.
 matrix-test: build rust-client $(JS_INSTALLED) $(PY_INSTALLED) $(CHROMIUM) ## One list of scenarios, by every client library.
 	@for parser in default msgpack; do \
-		(. $(JS)/matrix/settings.sh && FLOTILLA_SOCKETIO__PARSER=$$parser target/release/cluster --nodes $(NODES) \
+		(. $(JS)/matrix/settings.sh && FLOTILLA_SOCKETIO__PARSER=$$parser $(CALM) target/release/cluster --nodes $(NODES) \
 			--flotilla target/release/scenarios --client-dir $(CLIENT_DIR) --config deploy/local.toml \
 			--dir target/matrix-test --exec bash $(JS)/matrix/run.sh) || exit 1; \
 	done
 
 balancer-test: build $(JS_INSTALLED) $(HAPROXY) ## The client suites through a round-robin HAProxy before the nodes, for connections and for requests.
-	$(CLUSTER) --dir target/balancer-test --exec npm --prefix $(JS) run --silent balancer
+	$(CALM) $(CLUSTER) --dir target/balancer-test --exec npm --prefix $(JS) run --silent balancer
 
 browser-test: build $(JS_INSTALLED) $(CHROMIUM) ## The chat page in Chromium; UPDATE_SCREENSHOT=1 renews docs/chat.png.
-	$(CLUSTER) --dir target/browser-test --exec npm --prefix $(JS) run --silent browser
+	$(CALM) $(CLUSTER) --dir target/browser-test --exec npm --prefix $(JS) run --silent browser
 
 # Nodes of an application of their own: no other one is served beside it. The examples are built as the unit tests
 # build them: an optimised build of them would compile the node a third time.
@@ -127,12 +130,12 @@ DIALECT = FLOTILLA_APPS='[]' target/release/cluster --nodes $(NODES) --client-di
 
 dialects-test: build $(JS_INSTALLED) $(CHROMIUM) ## Applications in each dialect, and the dialects' examples with their pages, on three nodes.
 	cargo build --locked --package flotilla --examples
-	. $(JS)/api/settings.sh && $(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent api
+	. $(JS)/api/settings.sh && $(CALM) $(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent api
 	@for dialect in controllers routes; do \
-		$(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$dialect || exit 1; \
+		$(CALM) $(DIALECT) --flotilla target/release/dialects --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$dialect || exit 1; \
 	done
 	@for example in api controllers routes mixed; do \
-		$(DIALECT) --flotilla target/debug/examples/$$example --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$example-example || exit 1; \
+		$(CALM) $(DIALECT) --flotilla target/debug/examples/$$example --dir target/dialects-test --exec npm --prefix $(JS) run --silent $$example-example || exit 1; \
 	done
 
 example-%: build $(JS_INSTALLED) ## Runs an example of node/examples on three nodes until Ctrl-C: make example-routes.

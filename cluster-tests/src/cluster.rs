@@ -304,9 +304,14 @@ impl Cluster {
 
     /// A running node that does not lead.
     pub async fn follower(&self) -> String {
+        self.roles().await.1
+    }
+
+    /// The leader, and a running node that follows it.
+    pub async fn roles(&self) -> (String, String) {
         let leader = self.leader().await;
         let follower = self.running().into_iter().find(|id| *id != leader);
-        follower.expect("more than one node runs")
+        (leader, follower.expect("more than one node runs"))
     }
 
     /// Waits until every running node has a link to each of the others.

@@ -71,8 +71,8 @@ const SILENT: usize = 200;
 #[tokio::test]
 async fn a_node_with_a_corrupted_log_refuses_to_start_and_says_so() {
     let mut cluster = Cluster::start(3).await;
-    let victim = cluster.follower().await;
-    let ann = cluster.client(&cluster.leader().await, "/").await;
+    let (leader, victim) = cluster.roles().await;
+    let ann = cluster.client(&leader, "/").await;
     for number in 0..200 {
         ann.confirm("bcast", &[json!(number)]).await.unwrap();
     }
@@ -89,8 +89,8 @@ async fn a_node_with_a_corrupted_log_refuses_to_start_and_says_so() {
 #[tokio::test]
 async fn a_node_that_has_lost_its_log_refuses_to_start_and_says_so() {
     let mut cluster = Cluster::start(3).await;
-    let victim = cluster.follower().await;
-    let ann = cluster.client(&cluster.leader().await, "/").await;
+    let (leader, victim) = cluster.roles().await;
+    let ann = cluster.client(&leader, "/").await;
     ann.confirm("join", &[json!("den")]).await.unwrap();
     cluster.kill(&victim);
     let log = cluster.data_dir(&victim).join("log");

@@ -126,7 +126,7 @@ async fn the_load_generator_finds_nothing_lost_doubled_or_out_of_order() {
     let directory = tempfile::tempdir().unwrap();
     let figures = directory.path().join("figures.json");
     for namespace in ["/", "/relay-direct"] {
-        let short = ["--seconds", "0.5", "--warm-up", "0.1", "--clients", "60", "--start", "3"];
+        let short = ["--seconds", "1", "--warm-up", "0.1", "--clients", "60", "--start", "3"];
         let mut command = vec![env!("CARGO_BIN_EXE_bench"), "--namespace", namespace];
         command.extend(["--json", figures.to_str().unwrap()]);
         command.extend(short);

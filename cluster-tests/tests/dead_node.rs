@@ -49,8 +49,7 @@ async fn lose_and_return(cluster: &mut Cluster, victim: &str) {
 #[tokio::test]
 async fn a_node_that_lost_its_disk_comes_back_as_a_new_member() {
     let mut cluster = Cluster::start(3).await;
-    let victim = cluster.follower().await;
-    let survivor = cluster.leader().await;
+    let (survivor, victim) = cluster.roles().await;
     let ann = cluster.client(&survivor, "/").await;
     cluster.kill(&victim);
     cluster.wipe(&victim);

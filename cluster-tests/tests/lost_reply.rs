@@ -11,9 +11,13 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn a_message_whose_reply_was_lost_comes_exactly_once() {
     // It hears nothing from the leader for two seconds, and is not to be given up for that.
-    let cluster = Cluster::builder(3).proxied().setting(&["cluster", "lease"], "8s").start().await;
-    let leader = cluster.leader().await;
-    let follower = cluster.follower().await;
+    let builder = Cluster::builder(3)
+        .proxied()
+        .setting(&["cluster", "lease"], "10s")
+        .setting(&["raft", "election_timeout_min"], "3s")
+        .setting(&["raft", "election_timeout_max"], "5s");
+    let cluster = builder.start().await;
+    let (leader, follower) = cluster.roles().await;
     let ann = cluster.client(&follower, "/").await;
     let bob = cluster.client(&leader, "/").await;
     for number in 0..3 {

@@ -20,10 +20,11 @@ async fn metrics_when(cluster: &Cluster, node: &str, holds: impl Fn(&Metrics) ->
 async fn what_clients_do_and_nodes_agree_on_is_shown() {
     let mut cluster = Cluster::start(3).await;
     cluster.wait_peers().await;
-    let leader = cluster.leader().await;
-    let follower = cluster.follower().await;
+    let (leader, follower) = cluster.roles().await;
     let ann = cluster.client(&follower, "/").await;
     let bob = cluster.client(&leader, "/").await;
+    // Then the follower knows of both.
+    traffic::last_word(&bob, &[&ann]).await;
     let before = cluster.metrics(&follower).await.unwrap();
     assert_eq!(before.sum("flotilla_connections"), 1.0);
     assert_eq!(before.sum("flotilla_sockets"), 1.0);
@@ -77,8 +78,10 @@ async fn what_clients_do_and_nodes_agree_on_is_shown() {
     })
     .await;
 
+    let (leader, follower) = cluster.roles().await;
+    let before = cluster.metrics(&follower).await.unwrap();
     let (term, changes) =
-        (after.sum("flotilla_raft_term"), after.sum("flotilla_raft_leader_changes_total"));
+        (before.sum("flotilla_raft_term"), before.sum("flotilla_raft_leader_changes_total"));
     cluster.kill(&leader);
     metrics_when(&cluster, &follower, |now| {
         now.sum("flotilla_raft_term") > term

@@ -143,8 +143,8 @@ async fn story() {
         sender.send(PROGRESS).await;
     }
 
-    let last = sender.sent;
     sender.send(1).await;
+    let last = *sender.acknowledged.last().unwrap();
     end.cancel();
     let mut recoveries = 0;
     for handle in wandering {

@@ -132,7 +132,7 @@ fn count_until_lost(
 
 #[tokio::test]
 async fn session_that_nobody_uses_ends_on_all_nodes() {
-    let cluster = cluster().setting(&["session", "max_age"], "2s").start().await;
+    let cluster = cluster().setting(&["session", "max_age"], "6s").start().await;
     let ann = cluster.client("n1", "/").await;
     ann.confirm("login", &["ann".into()]).await.unwrap();
     let shown = session(&ann).await;

@@ -17,7 +17,7 @@ use crate::wait;
 /// How many handshakes are under way at once.
 const CONNECTING: usize = 32;
 
-const AGREE: Duration = Duration::from_millis(300);
+const AGREE: Duration = Duration::from_secs(1);
 
 /// After this long without any delivery, what is missing counts as lost.
 const QUIET: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use flotilla::socketio::{Binary, Payload, Raw, from_ack};
 use serde_json::{Value, json};
 
 /// How long `ask` waits for its answer, and how long `ask briefly` does.
-const PATIENT: Duration = Duration::from_secs(5);
+const PATIENT: Duration = Duration::from_secs(15);
 const BRIEF: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
