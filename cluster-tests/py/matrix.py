@@ -36,6 +36,8 @@ LACKS = {"wide numbers", "recovery", "silence", "farewell", "loss", "cut", "reco
 WEBSOCKET_ABILITIES = {"loss", "cut", "reconnection"}
 
 SETTINGS = {
+    # For each request, of which the first is not tried again; five seconds by default.
+    "request_timeout": 20,
     "reconnection_delay": 0.05,
     "reconnection_delay_max": 0.2,
     "randomization_factor": 0,

@@ -66,9 +66,13 @@ testIf(nodes.length > 1)("requests do reach other nodes than their connection's"
   const before = await relayed(nodes);
   const polling = await connect(t, three[0], { transports: ["polling"] });
   for (let n = 0; n < 30; n += 1) assert.deepEqual(await polling.ask("echo", n), [n]);
-  const upgraded = await connectAll(t, Array.from({ length: 6 }, () => three[0]), { transports: MODES.upgrade });
-  for (const client of upgraded) await client.until("the upgrade", () => client.transport === "websocket");
-  const after = await relayed(nodes);
+  // A client has one upgrade, and the node that it meets with it may be its connection's own.
+  let after = before;
+  for (let n = 0; n < 30 && after.upgrade === before.upgrade; n += 1) {
+    const client = await connect(t, three[0], { transports: MODES.upgrade });
+    await client.until("the upgrade", () => client.transport === "websocket");
+    after = await relayed(nodes);
+  }
   for (const kind of ["poll", "post", "upgrade"]) {
     assert.ok(after[kind] > before[kind], `${kind}: ${JSON.stringify({ before, after })}`);
   }

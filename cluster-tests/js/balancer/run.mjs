@@ -26,7 +26,7 @@ async function run(mode) {
     console.log(`through HAProxy in mode ${mode}`);
     const list = join(directory, `nodes-${mode}.json`);
     writeFileSync(list, JSON.stringify(nodes.map((node) => ({ ...node, url: balancer.url, isBalancer: true }))));
-    const options = ["--test-reporter=spec", "--test-concurrency=1", "--test-timeout=120000"];
+    const options = ["--test-reporter=spec", "--test-concurrency=1", "--test-timeout=900000"];
     const child = spawn(process.execPath, ["--import", join(here, "fresh.mjs"), "--test", ...options, ...suites], {
       stdio: "inherit",
       env: { ...process.env, FLOTILLA_NODES: list },

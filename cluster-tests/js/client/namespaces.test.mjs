@@ -29,7 +29,7 @@ for (const [mode, transports] of Object.entries(MODES)) {
 
       far.emit("room", room, { tag: room, to: "/" });
       await main.expectTagged(room, 1);
-      await fence(far, [main]);
+      await fence(far, [main, far]);
       assert.deepEqual(main.tagged(room), [{ tag: room, to: "/" }]);
       assert.deepEqual(inner.tagged(room), []);
       assert.deepEqual((await far.ask("who", room))[0], [main.id]);

@@ -55,7 +55,9 @@ for (const transports of [["polling"], ["websocket"]]) {
       assert.deepEqual(await cid.ask("say", room, "a"), [{}]);
       assert.deepEqual(await ann.ask("shout", room, "b"), [{}]);
       await heard(bob, "shout", "b");
-      assert.deepEqual(bob.heard.slice(0, 2), ['["say","a"]', '["shout","b"]']);
+      // Of a socket of an earlier test this node may hear only now that it is gone.
+      const first = bob.heard.filter((event) => !event.startsWith('["gone"')).slice(0, 2);
+      assert.deepEqual(first, ['["say","a"]', '["shout","b"]']);
       await heard(ann, "say", "a");
       const tag = unique("tag");
       assert.deepEqual(await bob.ask("everyone", tag, { n: 1 }), [{}]);

@@ -69,7 +69,7 @@ export class Polling {
   }
 
   /** Waits until the server knows this session no longer. A pong tells: it changes nothing while there is one. */
-  gone() {
+  gone(patience) {
     return until(
       `session ${this.sid} to be gone`,
       async () => {
@@ -77,6 +77,7 @@ export class Polling {
         return status === 400 && text === '{"code":1,"message":"Session ID unknown"}';
       },
       () => this.seen,
+      patience,
     );
   }
 
@@ -107,7 +108,7 @@ export class Polling {
   }
 }
 
-/** A WebSocket whose frames the test reads one by one; pings are answered unless `silent`. */
+/** A WebSocket whose frames the test reads one by one; pings are answered unless it is `silent`, from the start or later. */
 export class Socket {
   frames = [];
   /** `{code, reason}` once the socket is closed. */
@@ -115,10 +116,11 @@ export class Socket {
 
   constructor(node, query, { silent = false, ...options } = {}) {
     const url = `${node.url.replace("http", "ws")}/socket.io/?${query}`;
+    this.silent = silent;
     this.ws = new WebSocket(url, { perMessageDeflate: false, ...options });
     this.ws.on("message", (data, isBinary) => {
       const frame = isBinary ? data : data.toString();
-      if (frame === "2" && !silent) this.ws.send("3");
+      if (frame === "2" && !this.silent) this.ws.send("3");
       else this.frames.push(frame);
     });
     this.ws.on("close", (code, reason) => (this.closed = { code, reason: reason.toString() }));

@@ -2,8 +2,12 @@
 
 import { inspect } from "node:util";
 
-/** Longer than any wait of a healthy cluster on a busy machine; far below the runner's own limit. */
-export const PATIENCE = 20_000;
+/**
+ * Longer than any wait of a healthy cluster on a busy machine; far below the runner's own limit, which is for a whole file.
+ * Shorter than the 45 s of the nodes' heartbeat and connect timeout: what they end has not ended for the reason that a
+ * test waits for.
+ */
+export const PATIENCE = 40_000;
 
 /** Resolves to the first truthy value of `probe`, or fails with what `state` shows. */
 export async function until(what, probe, state = () => undefined, patience = PATIENCE) {
@@ -29,6 +33,15 @@ export async function within(what, promise, state = () => undefined, patience = 
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Attempts it, at most twenty times, until something truthy comes of it: for what a machine may spoil by being slow. */
+export async function again(what, attempt) {
+  for (let times = 0; times < 20; times += 1) {
+    const found = await attempt();
+    if (found) return found;
+  }
+  throw new Error(`tried twenty times for ${what}`);
 }
 
 function show(state) {

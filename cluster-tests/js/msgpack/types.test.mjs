@@ -8,7 +8,7 @@ import { testIf } from "../lib/conditional.mjs";
 import { withBystanders } from "../lib/bystander.mjs";
 import { MODES, connect, connectAll, unique } from "../lib/client.mjs";
 import { three } from "../lib/nodes.mjs";
-import { until, within } from "../lib/until.mjs";
+import { again, until, within } from "../lib/until.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
 printVersions("socket.io-msgpack-parser", "notepack.io");
@@ -82,6 +82,8 @@ describe("packets of msgpack", () => {
     socket.terminate();
   });
 
+  /** A message of fewer bytes leaves its client in one piece. */
+  const SEGMENT = 1000;
   const header = { type: 2, nsp: "/" };
   const deep = Buffer.concat([Buffer.from("83a47479706502a36e7370a12fa464617461", "hex"), Buffer.alloc(100_000, 0x91)]);
   const VIOLATIONS = {
@@ -107,11 +109,16 @@ describe("packets of msgpack", () => {
 
   for (const [name, message] of Object.entries(VIOLATIONS)) {
     test(`${name} closes the connection, as by the official server`, async () => {
-      const { socket, received, closed } = await open(three[1]);
-      socket.send(notepack.encode({ type: 0, nsp: "/" }));
-      await until("CONNECT", () => received.length === 1, () => received);
-      socket.send(message);
-      assert.equal(await within("the close", closed, () => received), 1005);
+      const code = await again("a close frame", async () => {
+        const { socket, received, closed } = await open(three[1]);
+        socket.send(notepack.encode({ type: 0, nsp: "/" }));
+        await until("CONNECT", () => received.length === 1, () => received);
+        socket.send(message);
+        const code = await within("the close", closed, () => received);
+        // A server waits only for a while for the rest of a long message: the stream of a slow client may be reset.
+        return (message.length < SEGMENT || code !== 1006) && code;
+      });
+      assert.equal(code, 1005);
     });
   }
 });

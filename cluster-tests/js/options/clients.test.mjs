@@ -70,8 +70,8 @@ const OPTIONS = {
     },
   },
   "pingInterval and pingTimeout": {
-    official: { pingInterval: 60, pingTimeout: 4000 },
-    settings: ["engine.ping_interval=60ms", "engine.ping_timeout=4s"],
+    official: { pingInterval: 60, pingTimeout: 15_000 },
+    settings: ["engine.ping_interval=60ms", "engine.ping_timeout=15s"],
     async seen(client) {
       for (const transports of [POLLING, WEBSOCKET]) {
         const socket = client(transports);
@@ -80,7 +80,7 @@ const OPTIONS = {
         const told = handshake(socket);
         await works(socket);
         const { pingInterval, pingTimeout } = await told;
-        assert.deepEqual([pingInterval, pingTimeout], [60, 4000]);
+        assert.deepEqual([pingInterval, pingTimeout], [60, 15_000]);
         await until("five pings", () => pings >= 5);
         assert.ok(socket.connected);
       }
@@ -150,8 +150,8 @@ const OPTIONS = {
     },
   },
   upgradeTimeout: {
-    official: { upgradeTimeout: 5000 },
-    settings: ["engine.upgrade_timeout=5s"],
+    official: { upgradeTimeout: 15_000 },
+    settings: ["engine.upgrade_timeout=15s"],
     async seen(client) {
       const socket = client();
       await works(socket);
@@ -189,7 +189,7 @@ async function startOfficial(options) {
   return { url: `http://127.0.0.1:${http.address().port}`, stop: () => new Promise((closed) => server.close(closed)) };
 }
 
-const BASE = { forceNew: true, reconnectionDelay: 50, timeout: 5000 };
+const BASE = { forceNew: true, reconnectionDelay: 50 };
 
 function ask(socket, ...args) {
   const answer = new Promise((resolve) => socket.emit("echo", ...args, (...echoed) => resolve(echoed)));

@@ -11,6 +11,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Server } from "socket.io";
+import { milliseconds } from "../lib/milliseconds.mjs";
 import { parser } from "../lib/parser.mjs";
 import { printVersions } from "../lib/versions.mjs";
 
@@ -85,11 +86,6 @@ function engineSettings() {
     connectTimeout: milliseconds(environment.FLOTILLA_SOCKETIO__CONNECT_TIMEOUT ?? "45s"),
     ...(origins.length > 0 && { cors: { origin: origins.includes("*") ? "*" : origins, credentials: true } }),
   };
-}
-
-function milliseconds(text) {
-  const [, amount, unit] = /^(\d+)(ms|s)$/.exec(text);
-  return Number(amount) * (unit === "s" ? 1000 : 1);
 }
 
 function listen(id) {

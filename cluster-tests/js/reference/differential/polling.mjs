@@ -99,17 +99,11 @@ export const scripts = {
       await tape.exchange("poll", session.get());
     },
     "that is pending as the client closes": async (node, tape) => {
-      const session = await tape.openPolling(node);
-      const [polled, posted] = await tape.whilePolling(session, () => session.post("1"));
-      tape.answer("poll", polled);
-      tape.answer("post", posted);
+      const session = await tape.postWhilePolling(() => tape.openPolling(node), "1");
       await tape.exchange("poll", session.get());
     },
     "that is pending as the server closes": async (node, tape) => {
-      const session = await tape.joinPolling(node);
-      const [polled, posted] = await tape.whilePolling(session, () => session.post("40"));
-      tape.answer("poll", polled);
-      tape.answer("post", posted);
+      const session = await tape.postWhilePolling(() => tape.joinPolling(node), "40");
       await tape.exchange("poll", session.get());
     },
     "after the server closed": async (node, tape) => {

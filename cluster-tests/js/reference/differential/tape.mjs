@@ -2,7 +2,7 @@
 
 import { request, requestWebSocket } from "../../lib/http.mjs";
 import { Polling, SEPARATOR, Socket, Tcp } from "../../lib/raw.mjs";
-import { within } from "../../lib/until.mjs";
+import { again, within } from "../../lib/until.mjs";
 
 /** Of the connection, different by nature, or HTTP's way to say how long a body is. */
 const IGNORED = ["date", "connection", "keep-alive", "sec-websocket-accept", "transfer-encoding", "content-length"];
@@ -59,13 +59,21 @@ export class Tape {
   }
 
   /**
-   * Makes a request while a GET is pending. That a GET has arrived cannot be seen without ending it; that a request
-   * made after it was answered is the best sign from outside.
+   * Posts while a GET is pending, on a session that `open` gives; notes both answers, and resolves to the session. That a
+   * GET has arrived cannot be seen without ending it; that a request made after it was answered is the best sign from
+   * outside. One that arrives later finds no session: then another session is asked.
    */
-  async whilePolling(session, ask) {
-    const polled = session.get();
-    await session.post("3");
-    return Promise.all([polled, ask()]);
+  async postWhilePolling(open, body) {
+    const { session, polled, posted } = await again("a GET in time", async () => {
+      const session = await open();
+      const pending = session.get();
+      await session.post("3");
+      const [polled, posted] = await Promise.all([pending, session.post(body)]);
+      return polled.status !== 400 && { session, polled, posted };
+    });
+    this.answer("poll", polled);
+    this.answer("post", posted);
+    return session;
   }
 
   openPolling(node) {
