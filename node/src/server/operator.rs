@@ -202,8 +202,8 @@ impl Operator {
         to_payload(Some(event), args).map_err(EmitError::Encode)
     }
 
-    /// The sockets that are meant, on all nodes, from the agreed state. A session filter that is
-    /// no object of scalars matches none.
+    /// The sockets that are meant, on all nodes, from the agreed state as far as this node has
+    /// applied it. A session filter that is no object of scalars matches none.
     pub fn fetch_sockets(&self) -> Vec<RemoteSocket> {
         self.meant(|id, row| RemoteSocket {
             id,
