@@ -84,12 +84,18 @@ test: check build unit-test cluster-test client-test differential-test matrix-te
 unit-test: ## The node's own tests: cores, properties, one node at its public door.
 	cargo test --locked --package flotilla --package flotilla-proto --package flotilla-macros
 
-# One story after the other: each starts several nodes, and has to be able to tell a lost lease from a busy machine.
-cluster-test: build ## Stories of several real nodes with faults, and the simulation.
-	FLOTILLA_BIN=$(CURDIR)/$(FLOTILLA) cargo test --locked --package cluster-tests -- --test-threads=1
+STORIES := $(filter-out sim%,$(basename $(notdir $(wildcard cluster-tests/tests/*.rs))))
 
-sim-test: ## The deterministic simulation alone.
-	cargo test --locked --package cluster-tests --test 'sim*'
+SIMULATE := FLOTILLA_SIMULATE=$(CURDIR)/target/release/simulate cargo test --locked --package cluster-tests --test 'sim*'
+
+# One story after the other: each starts several nodes, and has to be able to tell a lost lease from a busy machine.
+# The simulation knows no time but its own.
+cluster-test: build ## Stories of several real nodes with faults, and the simulation.
+	FLOTILLA_BIN=$(CURDIR)/$(FLOTILLA) cargo test --locked --package cluster-tests --lib --bins $(STORIES:%=--test %) -- --test-threads=1
+	$(SIMULATE)
+
+sim-test: build ## The deterministic simulation alone.
+	$(SIMULATE)
 
 client-test: build $(JS_INSTALLED) ## Official and raw clients against real clusters.
 	$(CALM) $(CLUSTER) --dir target/client-test --exec npm --prefix $(JS) run --silent client

@@ -1,11 +1,13 @@
 //! The deterministic simulation: many seeds and no broken promise; and planted bugs, each of which
 //! breaks one.
 //!
-//! `FLOTILLA_SIM_SEED=7 cargo test -p cluster-tests --test sim` replays one seed.
+//! `FLOTILLA_SIM_SEED=7 cargo test -p cluster-tests --test sim` replays one seed. `FLOTILLA_SIMULATE` names an
+//! optimised build of `simulate`, which takes a twenty-fifth of the time.
 
 #![allow(clippy::print_stderr, reason = "a seed that fails must be known")]
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
@@ -15,17 +17,32 @@ use std::thread;
 use cluster_tests::sim::{Answers, Coverage, FaultKind, Report, Returns, Violation};
 
 const SEEDS: RangeInclusive<u64> = 1..=20;
+/// Of an optimised build.
+const MORE_SEEDS: RangeInclusive<u64> = 1..=60;
+
+/// Built with the tests, its assertions included.
+const PLAIN: &str = env!("CARGO_BIN_EXE_simulate");
+
+fn optimised() -> Option<OsString> {
+    env::var_os("FLOTILLA_SIMULATE")
+}
 
 fn seeds() -> RangeInclusive<u64> {
-    let Some(seed) = env::var_os("FLOTILLA_SIM_SEED") else { return SEEDS };
+    let Some(seed) = env::var_os("FLOTILLA_SIM_SEED") else {
+        return if optimised().is_some() { MORE_SEEDS } else { SEEDS };
+    };
     let seed = seed.to_str().and_then(|text| text.parse().ok());
     let seed = seed.expect("FLOTILLA_SIM_SEED is a number");
     seed..=seed
 }
 
-/// Runs a simulation to its end, in a process of its own.
 fn run(seed: u64, options: &[&str]) -> Report {
-    let output = Command::new(env!("CARGO_BIN_EXE_simulate"))
+    run_by(&optimised().unwrap_or_else(|| PLAIN.into()), seed, options)
+}
+
+/// Runs a simulation to its end, in a process of its own.
+fn run_by(program: &OsStr, seed: u64, options: &[&str]) -> Report {
+    let output = Command::new(program)
         .args(["--seed", &seed.to_string()])
         .args(options)
         .stderr(Stdio::inherit())
@@ -103,17 +120,20 @@ fn promises_hold_whatever_happens() {
 fn seed_repeats_its_history() {
     let seed = *seeds().start();
     let dir = tempfile::tempdir().expect("there is room for histories");
-    let run_to = |name: &str, seed| {
+    let run_to = |program: &OsStr, name: &str, seed| {
         let path = dir.path().join(name);
         let path = path.to_str().expect("it is named in ASCII");
-        let report = run(seed, &["--trouble-seconds", "10", "--history", path]);
+        let report = run_by(program, seed, &["--trouble-seconds", "10", "--history", path]);
         (report.hash, fs::read_to_string(path).expect("the history was written"))
     };
-    let ((one, first), (again, second)) = (run_to("one", seed), run_to("again", seed));
+    // Whoever has compiled it.
+    let (plain, other) = (OsString::from(PLAIN), optimised().unwrap_or_else(|| PLAIN.into()));
+    let (one, first) = run_to(&plain, "one", seed);
+    let (again, second) = run_to(&other, "again", seed);
     let differ = first.lines().zip(second.lines()).find(|(first, second)| first != second);
     assert_eq!(differ, None, "the first difference");
     assert_eq!(one, again);
-    assert_ne!(one, run_to("another", seed + 1).0);
+    assert_ne!(one, run_to(&other, "another", seed + 1).0);
 }
 
 /// Runs seeds with a planted bug until one of them breaks a promise that `shows` it.
